@@ -1,0 +1,115 @@
+//! The event file of one GPU.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::EventMask;
+use crate::framing::{self, LONGEST_LINE};
+
+/// Room for one read: the largest FIFO (8192 bytes since Linux 6.13) twice, so that a read takes all that
+/// is held even where a later kernel holds more.
+const READ_SIZE: usize = 16 * 1024;
+
+/// An open event file and the bytes read from it that are not yet handed out.
+///
+/// Reading never waits: wait with `poll` or `epoll` on [`AsFd`]. Then [`read`](Self::read) once and take
+/// messages with [`next_message`](Self::next_message) until there is none; a torn tail stays for the next
+/// read. Dropping it closes the file.
+#[derive(Debug)]
+pub struct EventFile {
+    fd: OwnedFd,
+    /// Allocated by the first read: a file that never fires costs nothing.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    drained: bool,
+}
+
+impl EventFile {
+    /// Takes an event file that the driver handed out, and sees that programs started from here do not
+    /// inherit it (`FD_CLOEXEC`).
+    ///
+    /// # Errors
+    /// That of `fcntl`.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        Ok(Self { fd, buffer: Vec::new(), start: 0, end: 0, drained: false })
+    }
+
+    /// Sets which events the driver queues from now on; those already queued stay.
+    ///
+    /// # Errors
+    /// That of `write`; `WriteZero` where the driver did not take the mask whole. Exactly eight bytes are
+    /// written in one call: the driver would take a rest as another mask.
+    pub fn set_mask(&self, mask: EventMask) -> io::Result<()> {
+        let bytes = mask.bits().to_ne_bytes();
+        match rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &bytes))? {
+            8 => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::WriteZero, "the driver took part of the mask")),
+        }
+    }
+
+    /// Reads once and gives the number of bytes that were new; 0 where the driver holds nothing (`EAGAIN`).
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the file has ended, which the driver never does: the GPU is gone. Any other
+    /// error of `read`, `EINTR` retried.
+    pub fn read(&mut self) -> io::Result<usize> {
+        self.make_room();
+        let room = &mut self.buffer[self.end..];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *room)) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                self.end += count;
+                self.drained = false;
+                Ok(count)
+            }
+            Err(rustix::io::Errno::AGAIN) => {
+                self.drained = true;
+                Ok(0)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says that the driver holds nothing more: the last read took all. What is left in the buffer and
+    /// long enough to be an over-long message is then handed out as one.
+    pub fn set_drained(&mut self) {
+        self.drained = true;
+    }
+
+    /// The next whole message, its newline included; `None` until more is read.
+    pub fn next_message(&mut self) -> Option<&[u8]> {
+        let held = &self.buffer[self.start..self.end];
+        let length = framing::message_length(held, self.drained)?;
+        let message = self.start..self.start + length;
+        self.start = message.end;
+        Some(&self.buffer[message])
+    }
+
+    /// The bytes that were read and not yet handed out: after the last message, the torn tail.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Moves what is left to the front. The caller may have taken no message since the last read; the
+    /// buffer then grows by one read, which is the caller's choice.
+    fn make_room(&mut self) {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let wanted = self.end.max(LONGEST_LINE) + READ_SIZE;
+        if self.buffer.len() < self.end + READ_SIZE {
+            self.buffer.resize(wanted, 0);
+        }
+    }
+}
+
+impl AsFd for EventFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,9 @@
+//! The kernel interface, through its public surface.
+
+#![allow(clippy::unwrap_used)]
+
+mod captures;
+mod codec;
+mod event_file;
+mod framing;
+mod header;
