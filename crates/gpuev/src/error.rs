@@ -96,7 +96,9 @@ impl Error {
 fn kind_of_errno(error: &io::Error) -> ErrorKind {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC) => ErrorKind::OutOfResources,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC) => {
+            ErrorKind::OutOfResources
+        }
         Some(Errno::NODEV | Errno::NXIO) => ErrorKind::GpuRemoved,
         _ => ErrorKind::Io,
     }

@@ -10,10 +10,15 @@ mod error;
 mod event;
 pub mod health;
 mod identity;
+pub mod json;
 mod machine;
+pub mod message;
+pub mod time;
 
 pub use error::{Error, ErrorKind, Result};
-pub use event::Gap;
-pub use gpuev_kfd::{EventMask, EventType, KfdVersion};
+pub use event::{
+    Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, Migration, Severity,
+};
+pub use gpuev_kfd::{Access, EventMask, EventType, FaultOutcome, KfdVersion, names};
 pub use identity::{Bdf, GpuId, UniqueId};
 pub use machine::{DeniedNode, GfxTarget, Gpu, Inventory, Machine};

@@ -2,9 +2,9 @@
 //!
 //! Source: `drivers/gpu/drm/amd/amdkfd/kfd_topology.c`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::{GpuId, KfdVersion, Result};
+use crate::GpuId;
 
 /// One GPU, or one partition of a GPU, as KFD lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]

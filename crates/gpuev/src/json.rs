@@ -1,0 +1,271 @@
+//! The one serialized form of what gpuev says: one JSON object a line, version 1, `docs/event-schema.md`.
+//!
+//! Command line, history, network and Python agree because all of them call this. Nothing is allocated
+//! but the caller's buffer.
+
+use std::fmt::{self, Display, Write};
+
+use gpuev_kfd::{Access, FaultOutcome, names};
+
+use crate::event::{Event, EventData, Gap, Item, Migration};
+use crate::message::Escaped;
+use crate::time::Rfc3339;
+use crate::{GapCause, GpuId};
+
+/// The version of the serialized form.
+pub const VERSION: u32 = 1;
+
+/// Appends `item` as one JSON object, without a newline.
+pub fn write_item(out: &mut String, item: &Item) {
+    match item {
+        Item::Event(event) => write_event(out, event),
+        Item::Gap(gap) => write_gap(out, gap),
+    }
+}
+
+/// Appends `event` as one JSON object, without a newline.
+pub fn write_event(out: &mut String, event: &Event) {
+    let mut json = Object::begin(out, "event");
+    json.number("seq", event.seq);
+    json.word("type", event.type_name());
+    json.word("severity", event.severity().name());
+    json.value("gpu", |out| write_gpu(out, event.gpu));
+    json.text("time", Rfc3339(event.time.unix_ns));
+    json.number("boot_ns", event.time.boot_ns);
+    json.word("clock", event.time.clock.name());
+    json.number("received_boot_ns", event.time.received_boot_ns);
+    json.optional("pid", event.pid());
+    match event.process() {
+        Some(name) => json.text("process", Escaped(name)),
+        None => json.null("process"),
+    }
+    json.value("data", |out| write_data(out, event.data()));
+    json.text("message", event.message());
+    json.text("raw", Escaped(event.raw()));
+    if event.doubtful {
+        json.raw("doubtful", "true");
+    }
+    json.end();
+}
+
+/// Appends `gap` as one JSON object, without a newline.
+pub fn write_gap(out: &mut String, gap: &Gap) {
+    let mut json = Object::begin(out, "gap");
+    json.value("gpu", |out| write_gpu(out, gap.gpu));
+    json.word("cause", GapCause::name(gap.cause));
+    json.optional("count", gap.count);
+    json.number("from_boot_ns", gap.from_boot_ns);
+    json.number("to_boot_ns", gap.to_boot_ns);
+    json.text("time", Rfc3339(gap.unix_ns));
+    json.end();
+}
+
+/// Appends the object that names a GPU in every record.
+pub fn write_gpu(out: &mut String, gpu: GpuId) {
+    let mut json = Object::nested(out);
+    json.number("index", gpu.index);
+    json.text("bdf", gpu.bdf);
+    match gpu.unique_id {
+        Some(id) => json.text("unique_id", id),
+        None => json.null("unique_id"),
+    }
+    json.number("partition", gpu.partition);
+    json.end();
+}
+
+/// Appends the object with what an event's type adds.
+pub fn write_data(out: &mut String, data: EventData<'_>) {
+    let mut json = Object::nested(out);
+    match data {
+        EventData::VmFault | EventData::ProcessStart | EventData::ProcessEnd => {}
+        EventData::ThermalThrottle { throttlers, count } => {
+            json.number("throttlers", throttlers);
+            json.words("reasons", names::throttlers(throttlers));
+            json.number("count", count);
+        }
+        EventData::PreReset { sequence, cause } | EventData::PostReset { sequence, cause } => {
+            json.number("sequence", sequence);
+            match cause {
+                Some(cause) => json.text("cause", Escaped(cause)),
+                None => json.null("cause"),
+            }
+        }
+        EventData::MigrateStart { migration, prefetch, preferred } => {
+            json.migration(migration);
+            json.optional("prefetch", prefetch);
+            json.optional("preferred", preferred);
+        }
+        EventData::MigrateEnd { migration, error } => {
+            json.migration(migration);
+            json.optional("error", error);
+        }
+        EventData::PageFaultStart { address, node, access } => {
+            json.number("address", address);
+            json.word("access", if access == Access::Read { "read" } else { "write" });
+            json.number("node", node);
+        }
+        EventData::PageFaultEnd { address, node, outcome } => {
+            json.number("address", address);
+            let migrated = outcome == FaultOutcome::Migrated;
+            json.word("outcome", if migrated { "migrated" } else { "mapped" });
+            json.number("node", node);
+        }
+        EventData::QueueEviction { node, trigger } => {
+            json.number("node", node);
+            json.trigger(names::eviction_trigger(trigger), trigger);
+        }
+        EventData::QueueRestore { node, rescheduled } => {
+            json.number("node", node);
+            json.raw("rescheduled", if rescheduled { "true" } else { "false" });
+        }
+        EventData::UnmapFromGpu { address, size, node, trigger } => {
+            json.number("address", address);
+            json.number("size", size);
+            json.number("node", node);
+            json.trigger(names::unmap_trigger(trigger), trigger);
+        }
+        EventData::Unknown { id } => json.optional("id", id),
+    }
+    json.end();
+}
+
+/// A JSON object that is being written. Writing to a `String` cannot fail, so the results of `write!` are
+/// dropped in one place.
+pub struct Object<'a> {
+    out: &'a mut String,
+    first: bool,
+}
+
+impl<'a> Object<'a> {
+    /// Begins a record: version and kind come first.
+    pub fn begin(out: &'a mut String, record: &str) -> Self {
+        let mut object = Self::nested(out);
+        object.number("v", VERSION);
+        object.word("record", record);
+        object
+    }
+
+    /// Begins an object inside a record.
+    pub fn nested(out: &'a mut String) -> Self {
+        out.push('{');
+        Self { out, first: true }
+    }
+
+    /// Ends the object.
+    pub fn end(self) {
+        self.out.push('}');
+    }
+
+    fn key(&mut self, key: &str) {
+        if !std::mem::replace(&mut self.first, false) {
+            self.out.push(',');
+        }
+        self.out.push('"');
+        self.out.push_str(key);
+        self.out.push_str("\":");
+    }
+
+    fn put(&mut self, value: impl Display) {
+        let _infallible = write!(self.out, "{value}");
+    }
+
+    /// A number.
+    pub fn number(&mut self, key: &str, number: impl Display) {
+        self.key(key);
+        self.put(number);
+    }
+
+    /// A number or null.
+    pub fn optional(&mut self, key: &str, number: Option<impl Display>) {
+        match number {
+            Some(number) => self.number(key, number),
+            None => self.null(key),
+        }
+    }
+
+    /// Null.
+    pub fn null(&mut self, key: &str) {
+        self.raw(key, "null");
+    }
+
+    /// JSON that is already written.
+    pub fn raw(&mut self, key: &str, json: &str) {
+        self.key(key);
+        self.out.push_str(json);
+    }
+
+    /// A value that `write` appends.
+    pub fn value(&mut self, key: &str, write: impl FnOnce(&mut String)) {
+        self.key(key);
+        write(self.out);
+    }
+
+    /// A string that needs no escaping: one of our own names.
+    pub fn word(&mut self, key: &str, word: &str) {
+        self.key(key);
+        self.out.push('"');
+        self.out.push_str(word);
+        self.out.push('"');
+    }
+
+    /// A list of our own names.
+    pub fn words<'w>(&mut self, key: &str, words: impl Iterator<Item = &'w str>) {
+        self.key(key);
+        self.out.push('[');
+        for (index, word) in words.enumerate() {
+            self.out.push_str(if index > 0 { ",\"" } else { "\"" });
+            self.out.push_str(word);
+            self.out.push('"');
+        }
+        self.out.push(']');
+    }
+
+    /// A string of any content.
+    pub fn text(&mut self, key: &str, text: impl Display) {
+        self.key(key);
+        self.out.push('"');
+        let _infallible = write!(JsonText(self.out), "{text}");
+        self.out.push('"');
+    }
+
+    /// Why, by name; a number of a later kernel as the number.
+    fn trigger(&mut self, name: Option<&'static str>, number: i32) {
+        match name {
+            Some(name) => self.word("trigger", name),
+            None => self.number("trigger", number),
+        }
+    }
+
+    fn migration(&mut self, migration: Migration) {
+        self.number("address", migration.address);
+        self.number("size", migration.size);
+        self.number("from", migration.from);
+        self.number("to", migration.to);
+        self.trigger(names::migrate_trigger(migration.trigger), migration.trigger);
+    }
+}
+
+/// Escapes what goes through it for the inside of a JSON string.
+struct JsonText<'a>(&'a mut String);
+
+impl fmt::Write for JsonText<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut plain_from = 0;
+        for (at, byte) in text.bytes().enumerate() {
+            if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0x7f {
+                continue;
+            }
+            self.0.push_str(&text[plain_from..at]);
+            plain_from = at + 1;
+            match byte {
+                b'"' => self.0.push_str("\\\""),
+                b'\\' => self.0.push_str("\\\\"),
+                b'\n' => self.0.push_str("\\n"),
+                b'\t' => self.0.push_str("\\t"),
+                _ => write!(self.0, "\\u{byte:04x}")?,
+            }
+        }
+        self.0.push_str(&text[plain_from..]);
+        Ok(())
+    }
+}
