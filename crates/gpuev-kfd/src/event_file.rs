@@ -56,7 +56,7 @@ impl EventFile {
     /// error of `read`, `EINTR` retried.
     pub fn read(&mut self) -> io::Result<usize> {
         self.make_room();
-        let room = &mut self.buffer[self.end..];
+        let room = &mut self.buffer[self.end..self.end + READ_SIZE];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *room)) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
@@ -72,6 +72,13 @@ impl EventFile {
         }
     }
 
+    /// How many bytes the next read can take. A read that returns less took all that the driver held, except
+    /// on drivers that read at most eight bytes.
+    #[must_use]
+    pub fn read_size() -> usize {
+        READ_SIZE
+    }
+
     /// Says that the driver holds nothing more: the last read took all. What is left in the buffer and
     /// long enough to be an over-long message is then handed out as one.
     pub fn set_drained(&mut self) {
@@ -80,11 +87,22 @@ impl EventFile {
 
     /// The next whole message, its newline included; `None` until more is read.
     pub fn next_message(&mut self) -> Option<&[u8]> {
-        let held = &self.buffer[self.start..self.end];
-        let length = framing::message_length(held, self.drained)?;
-        let message = self.start..self.start + length;
+        let length = self.next_length()?;
+        Some(self.take(length))
+    }
+
+    /// The length in bytes of the next whole message, which is the front of [`pending`](Self::pending).
+    #[must_use]
+    pub fn next_length(&self) -> Option<usize> {
+        framing::message_length(self.pending(), self.drained)
+    }
+
+    /// Takes the first `length` bytes of [`pending`](Self::pending), or all where there are fewer: a message,
+    /// or several that turned out to be one.
+    pub fn take(&mut self, length: usize) -> &[u8] {
+        let message = self.start..self.end.min(self.start + length);
         self.start = message.end;
-        Some(&self.buffer[message])
+        &self.buffer[message]
     }
 
     /// The bytes that were read and not yet handed out: after the last message, the torn tail.

@@ -324,8 +324,14 @@ impl Event {
     /// The event of these facts.
     #[must_use]
     pub fn from_facts(facts: EventFacts<'_>) -> Self {
+        let record = gpuev_kfd::decode(facts.raw);
+        Self::from_decoded(facts, &record)
+    }
+
+    /// The event of these facts, `record` being what `facts.raw` decodes to.
+    pub(crate) fn from_decoded(facts: EventFacts<'_>, record: &Record<'_>) -> Self {
         let EventFacts { gpu, seq, time, doubtful, comm, raw } = facts;
-        let event_type = gpuev_kfd::decode(raw).event_type();
+        let event_type = record.event_type();
         Self { gpu, seq, time, doubtful, event_type, comm, raw: RawLine::new(raw) }
     }
 

@@ -6,19 +6,42 @@
 
 #![forbid(unsafe_code)]
 
+mod buffered;
+mod drain;
 mod error;
 mod event;
+mod filter;
 pub mod health;
+mod hotplug;
 mod identity;
 pub mod json;
+mod loss;
 mod machine;
 pub mod message;
+mod monitor;
+pub mod process;
+mod queue;
+mod reader;
+mod scope;
+mod source;
+#[cfg(feature = "tokio")]
+mod stream;
+mod subscription;
 pub mod time;
 
+pub use buffered::BufferedReader;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{
     Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, Migration, Severity,
 };
+pub use filter::Filter;
 pub use gpuev_kfd::{Access, EventMask, EventType, FaultOutcome, KfdVersion, names};
 pub use identity::{Bdf, GpuId, UniqueId};
-pub use machine::{DeniedNode, GfxTarget, Gpu, Inventory, Machine};
+pub use machine::{DeniedNode, DriverInfo, GfxTarget, Gpu, Inventory, Machine, UnreadableNode};
+pub use monitor::{Monitor, MonitorBuilder};
+pub use reader::EventReader;
+pub use scope::Scope;
+pub use source::{EventSource, KfdDevice, OpenWith};
+#[cfg(feature = "tokio")]
+pub use stream::EventStream;
+pub use subscription::{DEFAULT_LIMIT, Subscription};

@@ -1,0 +1,141 @@
+//! The taking end of a queue.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use gpuev_kfd::Record;
+
+use crate::event::EventFacts;
+use crate::queue::{Queue, Taken, Waited};
+use crate::{Error, ErrorKind, Filter, Gap, Item, Result};
+
+/// The default limit of what waits for one subscriber, in bytes: about 750,000 events.
+pub const DEFAULT_LIMIT: usize = 64 << 20;
+
+/// What one subscriber is given: events and gaps, in order. Take them blocking, with a timeout, as an
+/// iterator, or with the feature `tokio` as a stream.
+///
+/// Dropping it ends the subscription and frees what waits.
+#[derive(Debug)]
+pub struct Subscription {
+    subscriber: Arc<Subscriber>,
+    taken: Taken,
+    signal: Option<Arc<OwnedFd>>,
+}
+
+/// What the draining thread knows of a subscriber.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    queue: Queue,
+    filter: Filter,
+    gone: AtomicBool,
+}
+
+impl Subscriber {
+    pub(crate) fn new(filter: Filter, limit: usize) -> Arc<Self> {
+        Arc::new(Self { queue: Queue::new(limit), filter, gone: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn offer_event(&self, facts: &EventFacts<'_>, record: &Record<'_>) {
+        if self.filter.passes(facts.gpu, record) {
+            self.queue.push_event(facts);
+        }
+    }
+
+    pub(crate) fn offer_gap(&self, gap: &Gap) {
+        if self.filter.passes_gpu(gap.gpu) {
+            self.queue.push_gap(gap);
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.queue.wake();
+    }
+
+    pub(crate) fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Whether nobody takes from it any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+}
+
+impl Subscription {
+    pub(crate) fn new(subscriber: Arc<Subscriber>) -> Self {
+        Self { subscriber, taken: Taken::default(), signal: None }
+    }
+
+    /// The next item if there is one. Never waits.
+    pub fn try_next(&mut self) -> Option<Item> {
+        loop {
+            if let Some(item) = self.taken.next() {
+                return Some(item);
+            }
+            if !self.subscriber.queue.take(&mut self.taken) {
+                return None;
+            }
+        }
+    }
+
+    /// The next item, waiting at most `timeout`, or for ever. `None` where none came in time, or the stream
+    /// has ended; [`is_finished`](Self::is_finished) tells which.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Option<Item> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(item) = self.try_next() {
+                return Some(item);
+            }
+            if self.subscriber.queue.wait(deadline) != Waited::Ready {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the stream has ended and everything was taken.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.taken.is_empty() && self.subscriber.queue.is_finished()
+    }
+
+    /// A descriptor that is readable while something waits, for your own `poll` or event loop. Do not read
+    /// from it: take items until there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfResources`] where no descriptor is left.
+    pub fn ready_fd(&mut self) -> Result<BorrowedFd<'_>> {
+        if self.signal.is_none() {
+            let signal = self.subscriber.queue.signal().map_err(|error| {
+                Error::io("create an eventfd", error)
+                    .with_hint("raise the limit of open files (ulimit -n)")
+            })?;
+            self.signal = Some(signal);
+        }
+        let signal = self.signal.as_ref();
+        signal.map(AsFd::as_fd).ok_or_else(|| Error::new(ErrorKind::Io, "create an eventfd"))
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn register(&self, waker: &std::task::Waker) -> bool {
+        self.subscriber.queue.register(waker)
+    }
+}
+
+impl Iterator for Subscription {
+    type Item = Item;
+
+    /// Waits for the next item; `None` where the stream has ended.
+    fn next(&mut self) -> Option<Item> {
+        self.wait(None)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.subscriber.gone.store(true, Ordering::Relaxed);
+        self.subscriber.queue.abandon();
+    }
+}

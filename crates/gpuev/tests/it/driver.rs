@@ -1,0 +1,100 @@
+//! The smallest machine that has events: a topology of files and sockets in the driver's place. What the
+//! driver's FIFO does is tested on `gpuev-sim`; here a test says every byte itself.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use gpuev::{EventMask, EventReader, Gpu, Item, KfdVersion, Machine, OpenWith, Scope};
+use tempfile::TempDir;
+
+pub(crate) const NEW: KfdVersion = KfdVersion { major: 1, minor: 23 };
+pub(crate) const OLD: KfdVersion = KfdVersion { major: 1, minor: 17 };
+
+pub(crate) struct Driver {
+    root: TempDir,
+    pub(crate) machine: Machine,
+    files: Arc<Mutex<Vec<(u32, UnixStream)>>>,
+}
+
+impl Driver {
+    pub(crate) fn new(gpus: u32, version: KfdVersion) -> Self {
+        let root = TempDir::new().unwrap();
+        let files = Arc::new(Mutex::new(Vec::new()));
+        let opened = Arc::clone(&files);
+        let open = move |gpu: &Gpu| {
+            let (driver, reader) = UnixStream::pair()?;
+            reader.set_nonblocking(true)?;
+            opened.lock().unwrap().push((gpu.id.kfd_id, driver));
+            Ok(OwnedFd::from(reader))
+        };
+        let source = OpenWith::new(version, Scope::everything("a test"), open);
+        let machine = Machine::at(root.path()).with_event_source(source);
+        let driver = Self { root, machine, files };
+        driver.write("sys/class/kfd/kfd/topology/generation_id", "1\n");
+        driver.write("sys/class/kfd/kfd/topology/nodes/0/gpu_id", "0\n");
+        (0..gpus).for_each(|gpu| driver.add_gpu(gpu));
+        driver
+    }
+
+    pub(crate) fn write(&self, path: impl AsRef<Path>, text: impl AsRef<[u8]>) {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn add_gpu(&self, gpu: u32) {
+        let node = format!("sys/class/kfd/kfd/topology/nodes/{}", gpu + 1);
+        let location = (gpu + 3) << 8;
+        self.write(
+            format!("{node}/properties"),
+            format!("simd_count 256\ndomain 0\nlocation_id {location}\ngfx_target_version 90402\n"),
+        );
+        self.write(format!("{node}/gpu_id"), format!("{}\n", 100 + gpu));
+    }
+
+    pub(crate) fn announce(&self) {
+        self.write("sys/class/kfd/kfd/topology/generation_id", "2\n");
+    }
+
+    pub(crate) fn name_process(&self, pid: u32, name: &[u8]) {
+        self.write(format!("proc/{pid}/comm"), [name, b"\n"].concat());
+        self.write(format!("sys/class/kfd/kfd/proc/{pid}/pasid"), "1\n");
+    }
+
+    pub(crate) fn gpu(&self, index: usize) -> Gpu {
+        self.machine.gpus().unwrap()[index].clone()
+    }
+
+    pub(crate) fn reader(&self) -> EventReader {
+        EventReader::open(&self.machine, &self.gpu(0), EventMask::ALL).unwrap()
+    }
+
+    /// Writes to every open event file of a GPU.
+    pub(crate) fn emit(&self, gpu: u32, bytes: impl AsRef<[u8]>) {
+        for (id, file) in self.files.lock().unwrap().iter_mut() {
+            if *id == 100 + gpu {
+                // A reader that has been closed is none of the driver's business.
+                let _closed = file.write_all(bytes.as_ref());
+            }
+        }
+    }
+
+    pub(crate) fn remove_gpu(&self, gpu: u32) {
+        self.files.lock().unwrap().retain(|(id, _)| *id != 100 + gpu);
+    }
+}
+
+pub(crate) fn all(reader: &mut EventReader) -> Vec<Item> {
+    std::iter::from_fn(|| reader.next().unwrap()).collect()
+}
+
+pub(crate) fn raw(item: &Item) -> String {
+    match item {
+        Item::Event(event) => event.raw().escape_ascii().to_string(),
+        Item::Gap(gap) => format!("gap {}", gap.cause.name()),
+    }
+}

@@ -1,0 +1,178 @@
+//! One GPU.
+
+use std::time::Duration;
+
+use gpuev::{Clock, ErrorKind, EventType, GapCause, Item, Severity};
+
+use crate::driver::{Driver, NEW, OLD, all, raw};
+
+const FAULT: &str = "7 40507688414784 -4242 @7fff00000(64) W\n";
+
+fn events(items: &[Item]) -> Vec<&gpuev::Event> {
+    items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Event(event) => Some(event),
+            Item::Gap(_) => None,
+        })
+        .collect()
+}
+
+#[test]
+fn an_event_says_what_when_whose_and_how_it_is_known() {
+    let driver = Driver::new(1, NEW);
+    driver.name_process(4242, b"python3");
+    let mut reader = driver.reader();
+    driver.emit(0, FAULT);
+    driver.emit(0, "2 400000000:7\n");
+    let items = all(&mut reader);
+    let [fault, thermal] = events(&items)[..] else { panic!("{items:?}") };
+    assert_eq!(fault.event_type(), Some(EventType::PageFaultStart));
+    assert_eq!((fault.pid(), fault.process()), (Some(4242), Some(&b"python3"[..])));
+    assert_eq!((fault.time.boot_ns, fault.time.clock), (40_507_688_414_784, Clock::Driver));
+    assert_eq!(
+        fault.message().to_string(),
+        "page fault: write at 0x7fff00000000 by pid 4242 (python3)"
+    );
+    assert_eq!((fault.seq, thermal.seq), (0, 1));
+    assert_eq!((thermal.time.clock, thermal.severity()), (Clock::Receipt, Severity::Warning));
+    assert_eq!(thermal.time.boot_ns, thermal.time.received_boot_ns);
+    assert!(thermal.message().to_string().starts_with("throttling: TEMP_MEM (throttled 7 times"));
+}
+
+#[test]
+fn nothing_there_is_none_and_a_wait_ends_in_time() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    assert!(reader.next().unwrap().is_none());
+    assert!(reader.wait(Some(Duration::ZERO)).unwrap().is_none());
+    driver.emit(0, FAULT);
+    assert!(reader.wait(None).unwrap().is_some());
+}
+
+#[test]
+fn stopping_twice_is_fine_and_reading_after_it_is_an_error() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    reader.stop();
+    reader.stop();
+    assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::Stopped);
+}
+
+#[test]
+fn a_gpu_that_goes_is_an_error_that_says_so() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    driver.emit(0, FAULT);
+    driver.remove_gpu(0);
+    assert!(reader.next().unwrap().is_some(), "what came before still comes");
+    let error = reader.next().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::GpuRemoved);
+    assert!(error.to_string().contains("0000:03:00.0"), "{error}");
+}
+
+#[test]
+fn readers_of_one_gpu_are_independent() {
+    let driver = Driver::new(1, NEW);
+    let (mut first, mut second) = (driver.reader(), driver.reader());
+    driver.emit(0, FAULT);
+    first.stop();
+    assert_eq!(all(&mut second).len(), 1);
+}
+
+#[test]
+fn unknown_and_malformed_lines_are_delivered_whole() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    driver.emit(0, b"1f 5 a later kernel\nnonsense \xff\x1b[2J\n\n");
+    let items = all(&mut reader);
+    let lines: Vec<_> = items.iter().map(raw).collect();
+    assert_eq!(lines, ["1f 5 a later kernel", "nonsense \\xff\\x1b[2J", ""]);
+    assert_eq!(events(&items)[0].type_name(), "UNKNOWN");
+    let message = events(&items)[1].message().to_string();
+    assert_eq!(message, "malformed line: nonsense \\xff\\x1b[2J");
+}
+
+#[test]
+fn a_full_fifo_is_a_gap_before_what_came_after_it() {
+    let driver = Driver::new(1, OLD);
+    let mut reader = driver.reader();
+    let line = "7 27433766456 -179 @7f0000000(5a21) W\n";
+    driver.emit(0, line.repeat(1024 / line.len()));
+    let items = all(&mut reader);
+    let at = items.iter().position(|item| matches!(item, Item::Gap(_))).unwrap();
+    let Item::Gap(gap) = &items[at] else { unreachable!() };
+    assert_eq!((gap.cause, gap.count), (GapCause::DriverFifoFull, None));
+    assert!(gap.from_boot_ns <= gap.to_boot_ns);
+    let before = at * line.len();
+    assert!((1024 - 103..=1024 - 103 + line.len()).contains(&before), "after {before} bytes");
+    assert_eq!(items.len(), 1024 / line.len() + 1, "one gap for one fill");
+    driver.emit(0, line);
+    assert_eq!(all(&mut reader).len(), 1, "and none afterwards");
+}
+
+#[test]
+fn the_drivers_own_count_is_a_gap_with_that_count() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    driver.emit(0, "e 18203445217186 -323990 5\n");
+    let items = all(&mut reader);
+    let [Item::Gap(gap)] = &items[..] else { panic!("{items:?}") };
+    assert_eq!((gap.count, gap.to_boot_ns), (Some(5), 18_203_445_217_186));
+}
+
+#[test]
+fn a_name_that_proc_confirms_swallows_its_forged_line() {
+    let driver = Driver::new(1, NEW);
+    driver.name_process(0x1234, b"a\n3 1 HWS");
+    let mut reader = driver.reader();
+    driver.emit(0, "1 1234:a\n3 1 HWS\n");
+    let items = all(&mut reader);
+    let [fault] = events(&items)[..] else { panic!("{items:?}") };
+    assert_eq!(fault.process(), Some(&b"a\n3 1 HWS"[..]));
+    assert_eq!(fault.message().to_string(), "memory fault by pid 4660 (a\\x0a3 1 HWS)");
+    assert!(!fault.doubtful);
+}
+
+#[test]
+fn a_short_name_that_proc_confirms_leaves_the_next_event_alone() {
+    let driver = Driver::new(1, NEW);
+    driver.name_process(0x1234, b"a");
+    let mut reader = driver.reader();
+    driver.emit(0, "1 1234:a\n3 1 HWS\n");
+    let items = all(&mut reader);
+    assert_eq!(items.len(), 2);
+    assert!(events(&items).iter().all(|event| !event.doubtful));
+}
+
+#[test]
+fn what_cannot_be_decided_is_marked() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    driver.emit(0, "1 1234:a\n3 1 HWS\n2 10:0\n");
+    let items = all(&mut reader);
+    let doubtful: Vec<_> = events(&items).iter().map(|event| event.doubtful).collect();
+    assert_eq!(doubtful, [false, true, false], "a\\n3 1 HWS\\n2 10:0 would be too long for a name");
+    assert!(events(&items)[1].message().to_string().contains("doubtful"));
+}
+
+#[test]
+fn the_drivers_counters_unmask_a_forgery() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    driver.emit(0, "3 5 HWS hang\n4 5 \n2 0:9\n");
+    assert_eq!(all(&mut reader).len(), 3);
+    for forged in ["3 5 HWS", "4 4 ", "2 0:8", "hello"] {
+        driver.emit(0, format!("1 1234:a\n{forged}\n"));
+        let items = all(&mut reader);
+        assert_eq!(items.iter().map(raw).collect::<Vec<_>>(), [format!("1 1234:a\\n{forged}")]);
+    }
+}
+
+#[test]
+fn a_line_too_long_for_a_name_is_never_doubted() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    driver.emit(0, format!("c 1234 a\n{FAULT}"));
+    assert!(events(&all(&mut reader)).iter().all(|event| !event.doubtful));
+}
