@@ -1,6 +1,6 @@
 //! KFD's topology: one folder per node, a node per CPU package, GPU, or partition of a GPU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -40,8 +40,7 @@ struct Found {
 #[derive(Clone, Copy)]
 struct Location {
     bdf: Bdf,
-    /// Bits 31 to 28 of `location_id`; 0 where the GPU is not partitioned or an older driver writes the
-    /// partition into the PCI function.
+    /// Bits 31 to 28 of `location_id`; see [`settle`] for where else it may be.
     partition: u32,
 }
 
@@ -168,8 +167,9 @@ fn location(machine: &Machine, properties: &Properties) -> Option<Location> {
 /// Groups nodes by GPU, numbers the partitions, and gives each its place in the list.
 fn list(machine: &Machine, found: Vec<Found>) -> Vec<Gpu> {
     let mut groups: BTreeMap<Bdf, Vec<Found>> = BTreeMap::new();
+    let seen: BTreeSet<Bdf> = found.iter().map(|one| one.location.bdf).collect();
     for mut one in found {
-        one.location = settle(machine, one.location);
+        one.location = settle(machine, &seen, one.location);
         groups.entry(one.location.bdf).or_default().push(one);
     }
     let mut names = Names::new(machine);
@@ -183,14 +183,13 @@ fn list(machine: &Machine, found: Vec<Found>) -> Vec<Gpu> {
     gpus
 }
 
-/// Linux 6.5 to 6.9 write the partition of GC 9.4.3 into the PCI function of `location_id`: an address
-/// without a PCI device, where function 0 has one, is that.
-fn settle(machine: &Machine, location: Location) -> Location {
-    if location.partition != 0 || location.bdf.function == 0 {
-        return location;
-    }
+/// AMD's out-of-tree driver writes the partition into bits 31 to 28 of `location_id`, Linux into those of the
+/// PCI function. So an address that has no PCI device, while function 0 has, is a partition of the latter.
+fn settle(machine: &Machine, seen: &BTreeSet<Bdf>, location: Location) -> Location {
     let first = Bdf { function: 0, ..location.bdf };
-    if pci_dir(machine, location.bdf).exists() || !pci_dir(machine, first).exists() {
+    let whole =
+        location.partition != 0 || location.bdf == first || pci_dir(machine, location.bdf).exists();
+    if whole || !(seen.contains(&first) || pci_dir(machine, first).exists()) {
         return location;
     }
     Location { bdf: first, partition: u32::from(location.bdf.function) }

@@ -4,5 +4,7 @@
 
 mod driver;
 mod json;
+mod machine;
 mod monitor;
 mod reader;
+mod tree;
