@@ -1,0 +1,120 @@
+//! What the program can be asked.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use gpuev::{EventType, Severity};
+
+use crate::cmd;
+
+/// What happens on AMD GPUs, as it happens: memory faults, throttling, resets, page faults, migrations,
+/// queue evictions, process starts and ends. Straight from the Linux kernel's amdgpu driver.
+#[derive(Debug, Parser)]
+#[command(name = "gpuev", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    List(cmd::list::ListArgs),
+    Watch(cmd::watch::WatchArgs),
+    Doctor(cmd::doctor::DoctorArgs),
+    #[command(hide = true)]
+    Generate(cmd::generate::GenerateArgs),
+}
+
+/// Where events come from.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// Where events come from: this machine, a simulated one, or a recording
+    #[arg(
+        long,
+        global = true,
+        value_name = "host|sim[:SCENARIO]|file:PATH",
+        default_value = "host"
+    )]
+    pub source: String,
+}
+
+/// Which events are wanted.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// Only these GPUs: index, PCI address or unique id; may be repeated or separated by commas
+    #[arg(long, value_name = "GPU", value_delimiter = ',')]
+    pub gpu: Vec<String>,
+    /// Only these event types, e.g. VMFAULT; may be repeated or separated by commas
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = event_type)]
+    pub types: Vec<TypeArg>,
+    /// Only events of these processes
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// Only events at least this severe: info, warning, critical
+    #[arg(long, value_name = "SEVERITY", value_parser = severity)]
+    pub severity: Option<Severity>,
+}
+
+/// A type that was asked for by name; unknown events have a name too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TypeArg {
+    /// One the driver documents.
+    Known(EventType),
+    /// What the driver writes and nobody has documented yet.
+    Unknown,
+}
+
+fn event_type(text: &str) -> Result<TypeArg, String> {
+    if text.eq_ignore_ascii_case("UNKNOWN") {
+        return Ok(TypeArg::Unknown);
+    }
+    let dashed = text.replace('-', "_");
+    EventType::from_name(&dashed).map(TypeArg::Known).ok_or_else(|| {
+        let mut names = EventType::ALL.map(EventType::name).to_vec();
+        names.push("UNKNOWN");
+        no_such("event type", &dashed.to_ascii_uppercase(), &names)
+    })
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    Severity::from_name(text)
+        .ok_or_else(|| no_such("severity", text, &Severity::ALL.map(Severity::name)))
+}
+
+/// Says that there is no such name, and which one may have been meant.
+pub(crate) fn no_such(what: &str, text: &str, names: &[&str]) -> String {
+    let all = names.join(", ");
+    match nearest(text, names) {
+        Some(name) => format!("no such {what}; did you mean {name}? There are {all}"),
+        None => format!("no such {what}; there are {all}"),
+    }
+}
+
+/// The name that differs least from `text`, if any is near: at most a third of it is another.
+fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
+    names
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(text, name), *name))
+        .filter(|(distance, name)| *distance <= name.len().div_ceil(3))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// `10s`, `1.5m`, `500ms`, `2h`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let seconds = match unit.trim() {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err("write it as 500ms, 10s, 5m, 2h or 1d".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "it begins with no number".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long".to_owned())
+}

@@ -1,0 +1,6 @@
+//! One module a command: its arguments and what it does.
+
+pub(crate) mod doctor;
+pub(crate) mod generate;
+pub(crate) mod list;
+pub(crate) mod watch;

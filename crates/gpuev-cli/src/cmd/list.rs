@@ -1,0 +1,88 @@
+//! `gpuev list`: which GPUs there are.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use gpuev::{Gpu, Inventory, json};
+
+use crate::args::SourceArgs;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::render::table::Table;
+use crate::source::Source;
+
+/// List the GPUs of this machine
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &ListArgs, source: &SourceArgs) -> Outcome {
+    let source = Source::open(source)?;
+    let inventory = source.machine.inventory()?;
+    let text = if args.json { as_json(&inventory) } else { as_table(&inventory) };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    if inventory.gpus.is_empty() {
+        let none = gpuev::Error::new(gpuev::ErrorKind::NoGpu, "no GPU of this machine may be used")
+            .with_hint("gpuev doctor tells why");
+        return Err(Failure::Gpu(none));
+    }
+    Ok(Exit::Success)
+}
+
+fn as_table(inventory: &Inventory) -> String {
+    let mut table = Table::new(["GPU", "PCI", "PART", "NAME", "GFX", "UNIQUE ID", "RENDER", "KFD"]);
+    for gpu in &inventory.gpus {
+        table.row([
+            gpu.id.index.to_string(),
+            gpu.id.bdf.to_string(),
+            partition(gpu),
+            gpu.name.clone(),
+            or_dash(gpu.gfx_target),
+            or_dash(gpu.id.unique_id),
+            gpu.render_minor.map_or_else(dash, |minor| format!("renderD{minor}")),
+            gpu.id.kfd_id.to_string(),
+        ]);
+    }
+    let mut text = table.to_string();
+    if !inventory.denied.is_empty() {
+        let count = inventory.denied.len();
+        text +=
+            &format!("{count} more may not be used here (the device cgroup keeps them from us)\n");
+    }
+    text
+}
+
+fn partition(gpu: &Gpu) -> String {
+    if gpu.partitions > 1 { format!("{}/{}", gpu.id.partition, gpu.partitions) } else { dash() }
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(dash, |value| value.to_string())
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn as_json(inventory: &Inventory) -> String {
+    let mut out = String::new();
+    for gpu in &inventory.gpus {
+        let mut object = json::Object::begin(&mut out, "gpu");
+        object.value("gpu", |out| json::write_gpu(out, gpu.id));
+        object.text("name", &gpu.name);
+        match gpu.gfx_target {
+            Some(target) => object.text("gfx_target", target),
+            None => object.null("gfx_target"),
+        }
+        object.number("partitions", gpu.partitions);
+        object.optional("render_minor", gpu.render_minor);
+        object.optional("card", gpu.card);
+        object.number("kfd_id", gpu.id.kfd_id);
+        object.number("kfd_node", gpu.node);
+        object.end();
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,85 @@
+//! How the program ends, and what it says when it fails.
+
+use std::io;
+use std::process::ExitCode;
+
+use gpuev::ErrorKind;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything went well; a reader that closed its pipe counts as that.
+    Success,
+    /// Something failed.
+    Failure,
+    /// The arguments make no sense.
+    Usage,
+    /// There is no GPU to watch.
+    NoGpu,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::NoGpu => 3,
+        })
+    }
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library's.
+    Gpu(gpuev::Error),
+    /// What was asked makes no sense; the text says what would.
+    Usage(String),
+    /// Writing the answer failed.
+    Output(io::Error),
+}
+
+/// What a command ends with.
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+impl Failure {
+    /// The exit code that tells it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Gpu(error) if error.kind() == ErrorKind::NoGpu => Exit::NoGpu,
+            Self::Gpu(_) => Exit::Failure,
+            Self::Usage(_) => Exit::Usage,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
+            Self::Output(_) => Exit::Failure,
+        }
+    }
+
+    /// Says it on standard error. A closed pipe is no failure and says nothing.
+    pub(crate) fn report(&self) {
+        match self {
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Self::Gpu(error) => say(&error.to_string()),
+            Self::Usage(text) => say(text),
+            Self::Output(error) => say(&format!("cannot write the output: {error}")),
+        }
+    }
+}
+
+/// A line on standard error, which may be closed: then nobody wants to know.
+pub(crate) fn say(text: &str) {
+    use io::Write;
+    let _closed = writeln!(io::stderr(), "gpuev: {text}");
+}
+
+impl From<gpuev::Error> for Failure {
+    fn from(error: gpuev::Error) -> Self {
+        Self::Gpu(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}

@@ -1,0 +1,30 @@
+//! The program `gpuev`.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod cmd;
+mod exit;
+mod render;
+mod signals;
+mod source;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let source = &cli.source;
+    let result = match cli.command {
+        Command::List(args) => cmd::list::run(&args, source),
+        Command::Watch(args) => cmd::watch::run(&args, source),
+        Command::Doctor(args) => cmd::doctor::run(&args, source),
+        Command::Generate(args) => cmd::generate::run(&args),
+    };
+    let exit = result.unwrap_or_else(|failure| {
+        failure.report();
+        failure.exit()
+    });
+    exit.into()
+}

@@ -1,0 +1,4 @@
+//! How things look: tables, event lines, colours.
+
+pub(crate) mod line;
+pub(crate) mod table;

@@ -1,0 +1,45 @@
+//! Ends a command on Ctrl-C, on SIGTERM, or when its time is up.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::exit::Failure;
+
+/// Calls `end` in a thread of its own when the user, the system or the clock ends the command. A second
+/// Ctrl-C kills the program, should ending take long.
+pub(crate) fn on_end(
+    after: Option<Duration>,
+    end: impl FnOnce() + Send + 'static,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::Gpu(gpuev::Error::io("listen for signals", error));
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+    let (ended, told) = mpsc::channel::<()>();
+    spawn("gpuev-signals", move || {
+        for signal in &mut signals {
+            if ended.send(()).is_err() {
+                let _killed = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        }
+    })?;
+    spawn("gpuev-end", move || {
+        match after {
+            Some(after) => match told.recv_timeout(after) {
+                Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            },
+            None => drop(told.recv()),
+        }
+        drop(told);
+        end();
+    })
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(drop)
+        .map_err(|error| Failure::Gpu(gpuev::Error::io("start a thread", error)))
+}
