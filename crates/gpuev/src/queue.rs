@@ -415,3 +415,101 @@ impl<'a> Entry<'a> {
         u64::from_ne_bytes(self.array())
     }
 }
+
+#[cfg(all(test, gpuev_shuttle))]
+mod interleavings {
+    //! Every promise of the queue over many interleavings of its two ends:
+    //! `RUSTFLAGS="--cfg gpuev_shuttle" cargo test -p gpuev interleavings`.
+
+    use shuttle::sync::Arc;
+    use shuttle::thread;
+
+    use super::*;
+    use crate::Bdf;
+
+    const LINE: &[u8] = b"7 1 -4242 @7fff00000(64) W";
+
+    fn facts(seq: u64) -> EventFacts<'static> {
+        let bdf = Bdf { domain: 0, bus: 3, device: 0, function: 0 };
+        let gpu = GpuId { index: 0, bdf, unique_id: None, partition: 0, kfd_id: 100 };
+        let time =
+            EventTime { boot_ns: 1, clock: Clock::Driver, received_boot_ns: seq + 1, unix_ns: 0 };
+        EventFacts { gpu, seq, time, doubtful: false, comm: Comm::NONE, raw: LINE }
+    }
+
+    fn drain(queue: &Queue) -> Vec<Item> {
+        let mut taken = Taken::default();
+        let mut items = Vec::new();
+        while queue.wait(None) == Waited::Ready {
+            while queue.take(&mut taken) {
+                items.extend(std::iter::from_fn(|| taken.next()));
+            }
+        }
+        items
+    }
+
+    /// Each event arrives once, in order, or is counted by the gap that stands in its place; the end is seen
+    /// and no wake-up is lost (shuttle reports a deadlock).
+    fn nothing_is_lost_silently(limit: usize) {
+        const EVENTS: u64 = 6;
+        let queue = Arc::new(Queue::new(limit));
+        let producer = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                for seq in 0..EVENTS {
+                    queue.push_event(&facts(seq));
+                    queue.wake();
+                }
+                queue.close();
+            }
+        });
+        let mut expected = 0;
+        for item in drain(&queue) {
+            match item {
+                Item::Event(event) => {
+                    assert_eq!(event.seq, expected);
+                    expected += 1;
+                }
+                Item::Gap(gap) => expected += gap.count.unwrap_or_default(),
+            }
+        }
+        assert_eq!(expected, EVENTS);
+        producer.join().unwrap();
+    }
+
+    #[test]
+    fn a_roomy_queue_delivers_everything() {
+        shuttle::check_random(|| nothing_is_lost_silently(1 << 20), 5_000);
+    }
+
+    #[test]
+    fn a_tight_queue_counts_what_it_drops() {
+        shuttle::check_random(|| nothing_is_lost_silently(EVENT_HEADER + LINE.len()), 5_000);
+        shuttle::check_pct(|| nothing_is_lost_silently(2 * (EVENT_HEADER + LINE.len())), 5_000, 3);
+    }
+
+    #[test]
+    fn several_producers_and_an_abandoning_subscriber_do_not_hang() {
+        shuttle::check_random(
+            || {
+                let queue = Arc::new(Queue::new(200));
+                let producers: Vec<_> = (0..2)
+                    .map(|_| {
+                        let queue = Arc::clone(&queue);
+                        thread::spawn(move || {
+                            for seq in 0..3 {
+                                queue.push_event(&facts(seq));
+                                queue.wake();
+                            }
+                        })
+                    })
+                    .collect();
+                queue.wait(None);
+                queue.abandon();
+                producers.into_iter().for_each(|producer| producer.join().unwrap());
+                assert!(queue.is_finished());
+            },
+            5_000,
+        );
+    }
+}
