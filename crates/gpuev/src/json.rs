@@ -9,6 +9,7 @@ use gpuev_kfd::{Access, FaultOutcome, names};
 
 use crate::event::{Event, EventData, Gap, Item, Migration};
 use crate::message::Escaped;
+use crate::span::{Direction, Span, SpanData};
 use crate::time::Rfc3339;
 use crate::{GapCause, GpuId};
 
@@ -60,6 +61,80 @@ pub fn write_gap(out: &mut String, gap: &Gap) {
     json.end();
 }
 
+/// Appends `span` as one JSON object, without a newline. `start_boot_ns`, `end_boot_ns` and `duration_ns`
+/// are null where start or end was never seen; `time` is that of the start, else of the end.
+pub fn write_span(out: &mut String, span: &Span) {
+    let mut json = Object::begin(out, "span");
+    json.word("type", span.kind().name());
+    json.value("gpu", |out| write_gpu(out, span.gpu));
+    json.optional("pid", span.pid);
+    match span.process.bytes() {
+        Some(name) => json.text("process", Escaped(name)),
+        None => json.null("process"),
+    }
+    match span.time() {
+        Some(time) => json.text("time", Rfc3339(time.unix_ns)),
+        None => json.null("time"),
+    }
+    json.optional("start_boot_ns", span.start.map(|time| time.boot_ns));
+    json.optional("end_boot_ns", span.end.map(|time| time.boot_ns));
+    json.optional("duration_ns", span.duration_ns());
+    json.word("clock", span.clock().name());
+    json.word("outcome", span.outcome.name());
+    json.value("data", |out| write_span_data(out, span));
+    if span.across_gap {
+        json.raw("across_gap", "true");
+    }
+    if span.doubtful {
+        json.raw("doubtful", "true");
+    }
+    json.end();
+}
+
+fn write_span_data(out: &mut String, span: &Span) {
+    let mut json = Object::nested(out);
+    match span.data {
+        SpanData::Reset { sequence, cause } => {
+            json.number("sequence", sequence);
+            match cause.bytes() {
+                Some(cause) => json.text("cause", Escaped(cause)),
+                None => json.null("cause"),
+            }
+        }
+        SpanData::PageFault { address, node, access } => {
+            json.number("address", address);
+            match access {
+                Some(access) => json.word("access", access_name(access)),
+                None => json.null("access"),
+            }
+            json.number("node", node);
+        }
+        SpanData::Migration { migration, error } => {
+            json.migration(migration);
+            json.word("direction", Direction::of(&migration).name());
+            json.optional("error", error);
+            json.optional("bytes_per_second", span.bytes_per_second());
+        }
+        SpanData::QueueEviction { node, trigger, reschedules } => {
+            json.number("node", node);
+            match trigger {
+                Some(trigger) => json.trigger(names::eviction_trigger(trigger), trigger),
+                None => json.null("trigger"),
+            }
+            json.number("reschedules", reschedules);
+        }
+        SpanData::Process => {}
+    }
+    json.end();
+}
+
+fn access_name(access: Access) -> &'static str {
+    match access {
+        Access::Read => "read",
+        Access::Write => "write",
+    }
+}
+
 /// Appends the object that names a GPU in every record.
 pub fn write_gpu(out: &mut String, gpu: GpuId) {
     let mut json = Object::nested(out);
@@ -101,7 +176,7 @@ pub fn write_data(out: &mut String, data: EventData<'_>) {
         }
         EventData::PageFaultStart { address, node, access } => {
             json.number("address", address);
-            json.word("access", if access == Access::Read { "read" } else { "write" });
+            json.word("access", access_name(access));
             json.number("node", node);
         }
         EventData::PageFaultEnd { address, node, outcome } => {

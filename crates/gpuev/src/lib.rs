@@ -24,6 +24,7 @@ mod queue;
 mod reader;
 mod scope;
 mod source;
+pub mod span;
 #[cfg(feature = "tokio")]
 mod stream;
 mod subscription;

@@ -7,4 +7,5 @@ mod json;
 mod machine;
 mod monitor;
 mod reader;
+mod span;
 mod tree;

@@ -1,0 +1,192 @@
+//! Spans that have begun and not ended, in bounded memory.
+//!
+//! Slots in one vector are chained twice: by key, newest on top, and by kind, in order of arrival. Once
+//! the vector has grown to what is open at most, nothing is allocated.
+
+use std::collections::HashMap;
+
+use super::key::{Key, Seeds};
+use super::{Span, SpanKind};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug, Default)]
+pub(super) struct OpenSpans {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    stacks: HashMap<Key, Stack, Seeds>,
+    queues: [Queue; SpanKind::ALL.len()],
+}
+
+/// An open span, and its place in both chains.
+#[derive(Debug)]
+struct Slot {
+    key: Key,
+    span: Span,
+    opened_ns: u64,
+    below: u32,
+    above: u32,
+    older: u32,
+    newer: u32,
+}
+
+/// Open spans of one key.
+#[derive(Debug, Clone, Copy)]
+struct Stack {
+    bottom: u32,
+    top: u32,
+    depth: u32,
+}
+
+/// Open spans of one kind.
+#[derive(Debug, Clone, Copy)]
+struct Queue {
+    oldest: u32,
+    newest: u32,
+    length: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { oldest: NONE, newest: NONE, length: 0 }
+    }
+}
+
+/// Names an open span until it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
+impl Place {
+    fn some(index: u32) -> Option<Self> {
+        (index != NONE).then_some(Self(index))
+    }
+}
+
+impl OpenSpans {
+    /// How many of `kind` are open.
+    pub(super) fn count(&self, kind: SpanKind) -> usize {
+        self.queues[kind as usize].length
+    }
+
+    /// How many of `key` are open.
+    pub(super) fn depth(&self, key: &Key) -> u32 {
+        self.stacks.get(key).map_or(0, |stack| stack.depth)
+    }
+
+    /// The newest of `key`.
+    pub(super) fn newest(&self, key: &Key) -> Option<Place> {
+        Place::some(self.stacks.get(key)?.top)
+    }
+
+    /// The oldest of `key`.
+    pub(super) fn bottom(&self, key: &Key) -> Option<Place> {
+        Place::some(self.stacks.get(key)?.bottom)
+    }
+
+    /// The next older of the same key.
+    pub(super) fn below(&self, place: Place) -> Option<Place> {
+        Place::some(self.slot(place).below)
+    }
+
+    /// The oldest of `kind`.
+    pub(super) fn oldest(&self, kind: SpanKind) -> Option<Place> {
+        Place::some(self.queues[kind as usize].oldest)
+    }
+
+    /// The next newer of the same kind.
+    pub(super) fn newer(&self, place: Place) -> Option<Place> {
+        Place::some(self.slot(place).newer)
+    }
+
+    pub(super) fn span(&self, place: Place) -> &Span {
+        &self.slot(place).span
+    }
+
+    pub(super) fn span_mut(&mut self, place: Place) -> &mut Span {
+        &mut self.slots[place.0 as usize].span
+    }
+
+    /// When it was opened.
+    pub(super) fn opened_ns(&self, place: Place) -> u64 {
+        self.slot(place).opened_ns
+    }
+
+    fn slot(&self, place: Place) -> &Slot {
+        &self.slots[place.0 as usize]
+    }
+
+    /// Opens `span`.
+    pub(super) fn insert(&mut self, key: Key, span: Span, opened_ns: u64) {
+        let queue = self.queues[span.kind() as usize];
+        let below = self.stacks.get(&key).map_or(NONE, |stack| stack.top);
+        let slot =
+            Slot { key, span, opened_ns, below, above: NONE, older: queue.newest, newer: NONE };
+        let index = self.place(slot);
+        if below != NONE {
+            self.slots[below as usize].above = index;
+        }
+        let fresh = Stack { bottom: index, top: index, depth: 0 };
+        let stack = self.stacks.entry(key).or_insert(fresh);
+        stack.top = index;
+        stack.depth += 1;
+        match queue.newest {
+            NONE => self.queues[span.kind() as usize].oldest = index,
+            newest => self.slots[newest as usize].newer = index,
+        }
+        let queue = &mut self.queues[span.kind() as usize];
+        queue.newest = index;
+        queue.length += 1;
+    }
+
+    fn place(&mut self, slot: Slot) -> u32 {
+        if let Some(index) = self.free.pop() {
+            self.slots[index as usize] = slot;
+            return index;
+        }
+        self.slots.push(slot);
+        u32::try_from(self.slots.len() - 1).expect("limits should keep the count below 2^32")
+    }
+
+    /// Takes it out.
+    pub(super) fn remove(&mut self, place: Place) -> Span {
+        self.leave_stack(place);
+        self.leave_queue(place);
+        self.free.push(place.0);
+        self.slot(place).span
+    }
+
+    fn leave_stack(&mut self, place: Place) {
+        let Slot { key, below, above, .. } = *self.slot(place);
+        let stack = self.stacks.get_mut(&key).expect("an open span should be in its stack");
+        stack.depth -= 1;
+        if stack.depth == 0 {
+            self.stacks.remove(&key);
+            return;
+        }
+        match above {
+            NONE => stack.top = below,
+            above => self.slots[above as usize].below = below,
+        }
+        match below {
+            NONE => stack.bottom = above,
+            below => self.slots[below as usize].above = above,
+        }
+    }
+
+    fn leave_queue(&mut self, place: Place) {
+        let Slot { span, older, newer, .. } = self.slot(place);
+        let (kind, older, newer) = (span.kind(), *older, *newer);
+        let queue = &mut self.queues[kind as usize];
+        queue.length -= 1;
+        match older {
+            NONE => queue.oldest = newer,
+            older => self.slots[older as usize].newer = newer,
+        }
+        let queue = &mut self.queues[kind as usize];
+        match newer {
+            NONE => queue.newest = older,
+            newer => self.slots[newer as usize].older = older,
+        }
+    }
+}
