@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod driver;
+mod health;
 mod json;
 mod machine;
 mod monitor;
