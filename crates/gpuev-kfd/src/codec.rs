@@ -377,6 +377,31 @@ fn encode_migration(out: &mut Vec<u8>, id: &str, at: Stamp, range: Migration) {
     put!(out, "{id} {} -{} @{page:x}({pages:x}) {from:x}->{to:x}", at.boot_ns, at.pid);
 }
 
+/// The value of a lower-case hex digit; 255 for any other byte.
+const HEX_DIGITS: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
+/// The number that eight decimal digits make, pairs first, then fours, then all; `None` where one is no digit.
+#[inline]
+fn eight_digits(text: [u8; 8]) -> Option<u64> {
+    let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes([b'0'; 8]);
+    // A byte above 9 has its high bit set, now or once 0x76 is added.
+    let no_digit = digits | digits.wrapping_add(0x7676_7676_7676_7676);
+    if no_digit & 0x8080_8080_8080_8080 != 0 {
+        return None;
+    }
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
+}
+
 /// The rest of a line. Each method takes its field off the front, or gives `None` where it is not there.
 struct Cursor<'a> {
     rest: &'a [u8],
@@ -528,15 +553,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number as `%llx` prints it: up to 16 lower-case digits without leading zeros.
+    #[inline]
     fn hex(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         let mut digits = 0;
-        for &byte in self.rest.iter().take(17) {
-            let digit = match byte {
-                b'0'..=b'9' => byte - b'0',
-                b'a'..=b'f' => byte - b'a' + 10,
-                _ => break,
-            };
+        for &byte in self.rest {
+            let digit = HEX_DIGITS[usize::from(byte)];
+            if digit > 15 {
+                break;
+            }
             value = value << 4 | u64::from(digit);
             digits += 1;
         }
@@ -547,7 +572,12 @@ impl<'a> Cursor<'a> {
     fn decimal(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         let mut digits = 0;
-        for &byte in self.rest {
+        // A time in nanoseconds has some fourteen digits: the first eight go at once.
+        if let Some(eight) = self.rest.first_chunk().and_then(|chunk| eight_digits(*chunk)) {
+            value = eight;
+            digits = 8;
+        }
+        for &byte in &self.rest[digits..] {
             let digit = byte.wrapping_sub(b'0');
             if digit > 9 {
                 break;
@@ -563,12 +593,14 @@ impl<'a> Cursor<'a> {
         self.take_number(value, digits, true)
     }
 
+    #[inline]
     fn take_number(&mut self, value: u64, digits: usize, fits: bool) -> Option<u64> {
-        let leading_zero = digits > 1 && self.rest[0] == b'0';
+        let (number, rest) = self.rest.split_at_checked(digits)?;
+        let leading_zero = digits > 1 && number[0] == b'0';
         if digits == 0 || leading_zero || !fits {
             return None;
         }
-        self.rest = &self.rest[digits..];
+        self.rest = rest;
         Some(value)
     }
 
@@ -601,8 +633,13 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    fn expect(&mut self, text: &[u8]) -> Option<()> {
-        self.rest = self.rest.strip_prefix(text)?;
+    #[inline]
+    fn expect<const N: usize>(&mut self, text: &[u8; N]) -> Option<()> {
+        let (front, rest) = self.rest.split_first_chunk()?;
+        if front != text {
+            return None;
+        }
+        self.rest = rest;
         Some(())
     }
 
@@ -613,5 +650,26 @@ impl<'a> Cursor<'a> {
     /// Whether a field may end here: what follows is nothing, or set apart.
     fn at_field_end(&self) -> bool {
         matches!(self.rest.first(), None | Some(b' ' | 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_digits_are_told_as_the_obvious_way_tells_them() {
+        for base in [*b"12345678", *b"00000000", *b"99999999"] {
+            for place in 0..8 {
+                for byte in 0..=u8::MAX {
+                    let mut text = base;
+                    text[place] = byte;
+                    let obvious = text.iter().all(u8::is_ascii_digit).then(|| {
+                        text.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))
+                    });
+                    assert_eq!(eight_digits(text), obvious, "{}", text.escape_ascii());
+                }
+            }
+        }
     }
 }
