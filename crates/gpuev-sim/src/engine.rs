@@ -1,0 +1,315 @@
+//! The driver's rules for event files, in one place (`kfd_smi_events.c`).
+//!
+//! A [`Port`] is one GPU as the driver sees it: the list of event files that listen to it.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::client::{self, Client};
+use crate::clock::boot_ns;
+use crate::event::{DriverEvent, Pid};
+use crate::kernel::Kernel;
+use crate::line::Line;
+use crate::transport::Transport;
+
+/// What became of the lines of one event file: the truth that a reader's report is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventFileStats {
+    /// Number of the file on this machine, in order of opening, from 0.
+    pub number: u64,
+    /// Id of the GPU (`gpu_id` of KFD).
+    pub kfd_gpu_id: u32,
+    /// Who opened it.
+    pub client: Client,
+    /// The newest mask seen.
+    pub mask: u64,
+    /// Whether the client closed it, or the GPU is gone.
+    pub closed: bool,
+    /// Lines that were put into the FIFO.
+    pub accepted_lines: u64,
+    /// Their bytes.
+    pub accepted_bytes: u64,
+    /// Lines that mask and filter let through and the FIFO had no room for.
+    pub dropped_lines: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// `DROPPED_EVENT` lines put in by AMD's own driver; counted in `accepted_lines` too.
+    pub drop_reports: u64,
+}
+
+/// One GPU's event files.
+pub(crate) struct Port {
+    kernel: Kernel,
+    gpu_id: u32,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    open: Vec<EventFile>,
+    closed: Vec<EventFileStats>,
+}
+
+impl Port {
+    pub(crate) fn new(kernel: Kernel, gpu_id: u32) -> Self {
+        Port { kernel, gpu_id, files: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn attach(&self, number: u64, client: Client, transport: Box<dyn Transport>) {
+        let file = EventFile::new(self.kernel, self.gpu_id, number, client, transport);
+        self.lock().open.push(file);
+    }
+
+    /// The GPU is gone: its files end.
+    pub(crate) fn close(&self) {
+        let mut files = self.lock();
+        for mut file in std::mem::take(&mut files.open) {
+            file.stats.closed = true;
+            files.closed.push(file.stats);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Vec<EventFileStats> {
+        let mut files = self.lock();
+        files.open.iter_mut().for_each(EventFile::take_control);
+        files.retire();
+        files.closed.iter().copied().chain(files.open.iter().map(|file| file.stats)).collect()
+    }
+
+    /// Most bytes that any open file holds unread.
+    pub(crate) fn held(&self) -> usize {
+        let mut files = self.lock();
+        files.open.iter_mut().for_each(EventFile::take_control);
+        files.retire();
+        files.open.iter_mut().map(EventFile::look).max().unwrap_or(0)
+    }
+
+    /// Raises events, one after the other, and makes them readable together.
+    pub(crate) fn emit<'e>(&self, events: impl IntoIterator<Item = &'e DriverEvent>) {
+        let mut files = self.lock();
+        files.open.iter_mut().for_each(EventFile::take_control);
+        let mut line = Line::new();
+        for event in events {
+            line.write(self.kernel, self.gpu_id, boot_ns(), event);
+            if !line.as_bytes().is_empty() {
+                files.offer(event.id(), event.pid(), line.as_bytes());
+            }
+        }
+        files.flush();
+    }
+
+    /// Puts bytes through the rules as one message, as they are.
+    pub(crate) fn emit_raw(&self, id: u32, pid: Option<Pid>, bytes: &[u8]) {
+        let mut files = self.lock();
+        files.open.iter_mut().for_each(EventFile::take_control);
+        files.offer(id, pid, bytes);
+        files.flush();
+    }
+
+    /// As [`Port::emit_raw`], but only if every file that would take the bytes has room for them.
+    pub(crate) fn emit_raw_if_room(&self, id: u32, pid: Option<Pid>, bytes: &[u8]) -> bool {
+        let mut files = self.lock();
+        files.open.iter_mut().for_each(EventFile::take_control);
+        files.retire();
+        let fits = |file: &mut EventFile| !file.wants(id, pid) || file.has_room(bytes.len());
+        if !files.open.iter_mut().all(fits) {
+            return false;
+        }
+        files.offer(id, pid, bytes);
+        files.flush();
+        true
+    }
+}
+
+impl Files {
+    fn offer(&mut self, id: u32, pid: Option<Pid>, line: &[u8]) {
+        for file in &mut self.open {
+            if file.wants(id, pid) {
+                file.offer(line);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for file in &mut self.open {
+            file.flush();
+        }
+        self.retire();
+    }
+
+    fn retire(&mut self) {
+        let closed = &mut self.closed;
+        self.open.retain(|file| {
+            if file.stats.closed {
+                closed.push(file.stats);
+            }
+            !file.stats.closed
+        });
+    }
+}
+
+/// One open event file (`struct kfd_smi_client`).
+struct EventFile {
+    kernel: Kernel,
+    transport: Box<dyn Transport>,
+    stats: EventFileStats,
+    /// Bytes unread at the last look and all pushed since: never less than what is unread.
+    held_at_most: usize,
+    /// Lines accepted and not yet pushed.
+    staged: Vec<u8>,
+    /// Whether the client's end was looked at and nothing was pushed since.
+    looked: bool,
+    unreported: Unreported,
+}
+
+/// Drops that AMD's own driver has yet to tell.
+#[derive(Default)]
+struct Unreported {
+    lines: u64,
+    /// Bytes held at the first of them: less means that the client has read since.
+    held: usize,
+}
+
+impl EventFile {
+    fn new(
+        kernel: Kernel,
+        kfd_gpu_id: u32,
+        number: u64,
+        client: Client,
+        transport: Box<dyn Transport>,
+    ) -> Self {
+        let stats = EventFileStats {
+            number,
+            kfd_gpu_id,
+            client,
+            mask: 0,
+            closed: false,
+            accepted_lines: 0,
+            accepted_bytes: 0,
+            dropped_lines: 0,
+            dropped_bytes: 0,
+            drop_reports: 0,
+        };
+        EventFile {
+            kernel,
+            transport,
+            stats,
+            held_at_most: 0,
+            staged: Vec::with_capacity(kernel.fifo_bytes()),
+            looked: false,
+            unreported: Unreported::default(),
+        }
+    }
+
+    /// What the client did meanwhile; it may have read, too.
+    fn take_control(&mut self) {
+        self.looked = false;
+        let control = self.transport.control();
+        if let Some(mask) = control.mask {
+            self.stats.mask = mask;
+        }
+        self.stats.closed |= control.closed;
+    }
+
+    fn wants(&self, id: u32, pid: Option<Pid>) -> bool {
+        !self.stats.closed
+            && client::passes(self.kernel, &self.stats.client, self.stats.mask, id, pid)
+    }
+
+    /// What the client has not read yet. Pushes first what is accepted: a line may be dropped
+    /// only while those before it can be read, else a reader could not infer the drop from a
+    /// full FIFO.
+    fn look(&mut self) -> usize {
+        self.flush();
+        match self.transport.held(self.held_at_most) {
+            Ok(held) => self.held_at_most = held,
+            Err(error) if gone(&error) => self.stats.closed = true,
+            // Nobody can tell: what was known stays true as an upper bound.
+            Err(_) => {}
+        }
+        self.looked = true;
+        self.held_at_most
+    }
+
+    fn fits(&self, len: usize) -> bool {
+        self.held_at_most + self.staged.len() + len <= self.kernel.fifo_bytes()
+    }
+
+    fn has_room(&mut self, len: usize) -> bool {
+        if self.fits(len) {
+            return true;
+        }
+        if self.looked && self.staged.is_empty() {
+            return false;
+        }
+        self.look();
+        self.fits(len)
+    }
+
+    fn offer(&mut self, line: &[u8]) {
+        if self.has_told_of_drops() && self.has_room(line.len()) {
+            self.accept(line);
+            return;
+        }
+        self.stats.dropped_lines += 1;
+        self.stats.dropped_bytes += line.len() as u64;
+        if self.kernel.reports_drops() {
+            if self.unreported.lines == 0 {
+                self.unreported.held = self.held_at_most + self.staged.len();
+            }
+            self.unreported.lines += 1;
+        }
+    }
+
+    fn accept(&mut self, line: &[u8]) {
+        self.staged.extend_from_slice(line);
+        self.stats.accepted_lines += 1;
+        self.stats.accepted_bytes += line.len() as u64;
+    }
+
+    /// AMD's own driver, once it dropped: everything is dropped until the client has read, then
+    /// a line with the number of drops comes first. Whether new lines are taken.
+    fn has_told_of_drops(&mut self) -> bool {
+        if self.unreported.lines == 0 {
+            return true;
+        }
+        if self.looked || self.look() >= self.unreported.held {
+            return false;
+        }
+        let mut line = Line::new();
+        line.write_dropped(boot_ns(), self.stats.client.pid.host, self.unreported.lines);
+        if !self.has_room(line.as_bytes().len()) {
+            return false;
+        }
+        self.accept(line.as_bytes());
+        self.stats.drop_reports += 1;
+        self.unreported.lines = 0;
+        true
+    }
+
+    fn flush(&mut self) {
+        if self.staged.is_empty() {
+            return;
+        }
+        match self.transport.push(&self.staged) {
+            Ok(()) => {
+                self.held_at_most += self.staged.len();
+                self.looked = false;
+            }
+            Err(_) => self.stats.closed = true,
+        }
+        self.staged.clear();
+    }
+}
+
+/// Whether the client's end no longer exists.
+fn gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}

@@ -1,0 +1,426 @@
+//! The machine: its GPUs, their files and event files, and what may happen to them.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::board::{Board, MI300X, W7900};
+use crate::client::Client;
+use crate::engine::{EventFileStats, Port};
+use crate::event::{DriverEvent, Pid};
+use crate::gpu::{Device, SimGpu};
+use crate::health::Health;
+use crate::kernel::Kernel;
+use crate::transport::diag::SockDiag;
+use crate::transport::socket::SocketTransport;
+use crate::tree::process::SimProcess;
+use crate::tree::{self, Tree, device, process, system, topology};
+
+/// A simulated machine with AMD GPUs.
+///
+/// A handle: clones are the same machine, which goes when the last one does, its files with it.
+///
+/// ```
+/// let machine = gpuev_sim::SimMachine::new()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SimMachine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kernel: Kernel,
+    tree: Tree,
+    ports: RwLock<Vec<Arc<Port>>>,
+    state: Mutex<State>,
+    diag: Option<Arc<SockDiag>>,
+    files_opened: AtomicU64,
+}
+
+struct State {
+    devices: Vec<Device>,
+    health: Vec<Health>,
+    processes: Vec<SimProcess>,
+    generation: u64,
+}
+
+/// How a machine is to be; see [`SimMachine::builder`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    gpus: usize,
+    denied: usize,
+    partitions: u32,
+    kernel: Kernel,
+}
+
+impl Builder {
+    /// Number of physical GPUs that may be used; 1 unless said. 0 is a machine whose driver is
+    /// loaded and finds none.
+    #[must_use]
+    pub fn gpus(mut self, count: usize) -> Self {
+        self.gpus = count;
+        self
+    }
+
+    /// Number of further GPUs whose nodes may not be read, as in a container that the device
+    /// cgroup keeps them from.
+    #[must_use]
+    pub fn denied(mut self, count: usize) -> Self {
+        self.denied = count;
+        self
+    }
+
+    /// Whose driver it imitates; [`Kernel::V7_3`] unless said.
+    #[must_use]
+    pub fn kernel(mut self, kernel: Kernel) -> Self {
+        self.kernel = kernel;
+        self
+    }
+
+    /// Partitions of each GPU: so many KFD nodes share one PCI address. 1 unless said; with
+    /// more, the GPUs are Instinct MI300X, else Radeon PRO W7900.
+    #[must_use]
+    pub fn partitions(mut self, count: u32) -> Self {
+        self.partitions = count.max(1);
+        self
+    }
+
+    /// Makes the machine.
+    ///
+    /// # Errors
+    /// Those of making files in `TMPDIR`, else in `/dev/shm` or `/tmp`; `InvalidInput` for more
+    /// than 4096 KFD nodes.
+    pub fn build(self) -> io::Result<SimMachine> {
+        if (self.gpus + self.denied).saturating_mul(self.partitions as usize) > MOST_NODES {
+            let what = format!("a simulated machine has at most {MOST_NODES} KFD nodes");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let mut built = Err(io::ErrorKind::NotFound.into());
+        for parent in tree::parents() {
+            built = self.build_in(&parent);
+            if built.is_ok() {
+                break;
+            }
+        }
+        built
+    }
+
+    fn build_in(&self, parent: &Path) -> io::Result<SimMachine> {
+        let tree = Tree::new(parent)?;
+        system::write(&tree, self.kernel)?;
+        let inner = Inner {
+            kernel: self.kernel,
+            tree,
+            ports: RwLock::default(),
+            state: Mutex::new(State {
+                devices: Vec::new(),
+                health: Vec::new(),
+                processes: Vec::new(),
+                generation: FIRST_GENERATION,
+            }),
+            // Where the kernel does not tell, transports find another way.
+            diag: SockDiag::open().ok().map(Arc::new),
+            files_opened: AtomicU64::new(0),
+        };
+        let machine = SimMachine { inner: Arc::new(inner) };
+        let mut state = machine.state();
+        for number in 0..self.gpus + self.denied {
+            machine.plug(&mut state, self.partitions, number >= self.gpus)?;
+        }
+        machine.write_topology(&state)?;
+        drop(state);
+        Ok(machine)
+    }
+}
+
+const MOST_NODES: usize = 4096;
+/// A driver that has found its GPUs has counted a few changes.
+const FIRST_GENERATION: u64 = 2;
+
+impl SimMachine {
+    /// A machine with one GPU and the newest kernel.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn new() -> io::Result<Self> {
+        Self::builder().build()
+    }
+
+    /// A machine to measure.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder { gpus: 1, denied: 0, partitions: 1, kernel: Kernel::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn port(&self, index: usize) -> Option<Arc<Port>> {
+        self.inner.ports.read().unwrap_or_else(PoisonError::into_inner).get(index).cloned()
+    }
+
+    fn ports(&self) -> Vec<Arc<Port>> {
+        self.inner.ports.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The folder that stands for `/`: give it to whatever reads `sys`, `proc`, `etc`, `dev`.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.inner.tree.root()
+    }
+
+    /// Whose driver it imitates.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.inner.kernel
+    }
+
+    /// What `AMDKFD_IOC_GET_VERSION` answers: major, minor.
+    #[must_use]
+    pub fn kfd_version(&self) -> (u32, u32) {
+        self.inner.kernel.kfd_version()
+    }
+
+    /// Every GPU that may be used, in order of index; those taken out are there as not present.
+    #[must_use]
+    pub fn gpus(&self) -> Vec<SimGpu> {
+        let state = self.state();
+        state.devices.iter().filter(|device| !device.denied).flat_map(Device::gpus).collect()
+    }
+
+    /// KFD's id of the GPU with this index.
+    ///
+    /// # Errors
+    /// `NotFound` if there never was one.
+    pub fn kfd_gpu_id(&self, gpu_index: usize) -> io::Result<u32> {
+        let found = self.gpus().into_iter().find(|gpu| gpu.index == gpu_index);
+        found.map(|gpu| gpu.kfd_gpu_id).ok_or_else(|| no_gpu(gpu_index))
+    }
+
+    /// What `AMDKFD_IOC_SMI_EVENTS` does: a new event file of a GPU, with a FIFO of its own, a
+    /// mask of 0, and without `FD_CLOEXEC`.
+    ///
+    /// # Errors
+    /// `EINVAL` for an id that is no GPU's; those of making a file.
+    pub fn open_events(&self, kfd_gpu_id: u32, client: &Client) -> io::Result<OwnedFd> {
+        let found = self.gpus().into_iter().find(|gpu| gpu.present && gpu.kfd_gpu_id == kfd_gpu_id);
+        let port = found.and_then(|gpu| self.port(gpu.index));
+        let port = port.ok_or_else(|| io::Error::from(rustix::io::Errno::INVAL))?;
+        let (transport, client_end) =
+            SocketTransport::open(self.inner.kernel.fifo_bytes(), self.inner.diag.clone())?;
+        let number = self.inner.files_opened.fetch_add(1, Ordering::Relaxed);
+        port.attach(number, *client, Box::new(transport));
+        Ok(client_end)
+    }
+
+    /// Raises an event on a GPU: every event file of it that is to get it gets a line, stamped
+    /// now. One that is not there is silent.
+    pub fn emit(&self, gpu_index: usize, event: &DriverEvent) {
+        self.emit_batch(gpu_index, std::iter::once(event));
+    }
+
+    /// Raises several events, one after the other, that become readable together: a reader
+    /// wakes up once.
+    pub fn emit_batch<'e>(
+        &self,
+        gpu_index: usize,
+        events: impl IntoIterator<Item = &'e DriverEvent>,
+    ) {
+        if let Some(port) = self.port(gpu_index) {
+            port.emit(events);
+        }
+    }
+
+    /// Puts bytes through mask, filter and FIFO as one message about event `id` and process
+    /// `pid`, as they are: for what no driver writes.
+    pub fn emit_raw(&self, gpu_index: usize, id: u32, pid: Option<Pid>, bytes: &[u8]) {
+        if let Some(port) = self.port(gpu_index) {
+            port.emit_raw(id, pid, bytes);
+        }
+    }
+
+    /// As [`SimMachine::emit_raw`], if every file that is to get it has room; whether it was so.
+    #[must_use]
+    pub fn emit_raw_if_room(
+        &self,
+        gpu_index: usize,
+        id: u32,
+        pid: Option<Pid>,
+        bytes: &[u8],
+    ) -> bool {
+        self.port(gpu_index).is_none_or(|port| port.emit_raw_if_room(id, pid, bytes))
+    }
+
+    /// What became of every line, by event file, in order of opening; files that were closed
+    /// included.
+    #[must_use]
+    pub fn event_files(&self) -> Vec<EventFileStats> {
+        let mut files: Vec<_> = self.ports().iter().flat_map(|port| port.stats()).collect();
+        files.sort_unstable_by_key(|file| file.number);
+        files
+    }
+
+    /// Most bytes that lie unread in any event file of this GPU.
+    #[must_use]
+    pub fn held_bytes(&self, gpu_index: usize) -> usize {
+        self.port(gpu_index).map_or(0, |port| port.held())
+    }
+
+    /// Writes a file of the machine, at once: readers see the old content or the new.
+    ///
+    /// # Errors
+    /// Those of the file system; `InvalidInput` for a path that leads out of the machine.
+    pub fn write_file(&self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> io::Result<()> {
+        self.inner.tree.write(path, content)
+    }
+
+    /// Removes a file of the machine, or a folder with all in it; no error if there is none.
+    ///
+    /// # Errors
+    /// As [`SimMachine::write_file`].
+    pub fn remove_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.inner.tree.remove(path)
+    }
+
+    /// Makes a file give `EPERM` or `EACCES` to everybody, root included.
+    ///
+    /// # Errors
+    /// As [`SimMachine::write_file`].
+    pub fn deny_file(&self, path: &str) -> io::Result<()> {
+        self.inner.tree.deny(path)
+    }
+
+    /// Plugs in one more GPU; gives the index of its first partition.
+    ///
+    /// # Errors
+    /// As [`SimMachine::write_file`].
+    pub fn add_gpu(&self) -> io::Result<usize> {
+        let mut state = self.state();
+        let partitions = state.devices.first().map_or(1, |device| device.partitions);
+        let index = self.plug(&mut state, partitions, false)?;
+        state.generation += 1;
+        self.write_topology(&state)?;
+        Ok(index)
+    }
+
+    /// Takes the GPU with this index out, all its partitions with it: its files go, its event
+    /// files end.
+    ///
+    /// # Errors
+    /// `NotFound` for an index that is no GPU's; as [`SimMachine::write_file`].
+    pub fn remove_gpu(&self, gpu_index: usize) -> io::Result<()> {
+        self.set_present(gpu_index, false)
+    }
+
+    /// Plugs a GPU that was taken out in again, as it was.
+    ///
+    /// # Errors
+    /// As [`SimMachine::remove_gpu`].
+    pub fn restore_gpu(&self, gpu_index: usize) -> io::Result<()> {
+        self.set_present(gpu_index, true)
+    }
+
+    /// Starts a process: `/proc` and KFD's list show it. No event is raised.
+    ///
+    /// # Errors
+    /// As [`SimMachine::write_file`].
+    pub fn add_process(&self, new: &SimProcess) -> io::Result<()> {
+        let gpus = self.gpus();
+        let mut state = self.state();
+        state.processes.retain(|process| process.pid != new.pid);
+        process::remove(&self.inner.tree, new.pid)?;
+        process::add(&self.inner.tree, new, &gpus)?;
+        state.processes.push(new.clone());
+        Ok(())
+    }
+
+    /// Ends a process. No event is raised.
+    ///
+    /// # Errors
+    /// As [`SimMachine::write_file`].
+    pub fn remove_process(&self, pid: u32) -> io::Result<()> {
+        self.state().processes.retain(|process| process.pid != pid);
+        process::remove(&self.inner.tree, pid)
+    }
+
+    fn plug(&self, state: &mut State, partitions: u32, denied: bool) -> io::Result<usize> {
+        let board: &'static Board = if partitions > 1 { &MI300X } else { &W7900 };
+        let first_index =
+            state.devices.last().map_or(0, |last| last.first_index + last.partitions as usize);
+        let device = Device::new(state.devices.len(), board, partitions, first_index, denied);
+        let health = Health::idle(board);
+        if !denied {
+            device::add(&self.inner.tree, &device, &health)?;
+        }
+        let ports = device.gpus().map(|gpu| Arc::new(Port::new(self.inner.kernel, gpu.kfd_gpu_id)));
+        self.inner.ports.write().unwrap_or_else(PoisonError::into_inner).extend(ports);
+        state.devices.push(device);
+        state.health.push(health);
+        Ok(first_index)
+    }
+
+    fn set_present(&self, gpu_index: usize, present: bool) -> io::Result<()> {
+        let mut state = self.state();
+        let State { devices, health, generation, .. } = &mut *state;
+        let number = number_of(devices, gpu_index)?;
+        let device = &mut devices[number];
+        if device.present == present {
+            return Ok(());
+        }
+        device.present = present;
+        if present {
+            device::add(&self.inner.tree, device, &health[number])?;
+        } else {
+            device::remove(&self.inner.tree, device)?;
+            device.gpus().filter_map(|gpu| self.port(gpu.index)).for_each(|port| port.close());
+        }
+        *generation += 1;
+        self.write_topology(&state)
+    }
+
+    fn write_topology(&self, state: &State) -> io::Result<()> {
+        topology::write(&self.inner.tree, self.inner.kernel, &state.devices, state.generation)
+    }
+
+    /// Changes what the sensors of a GPU say, and its files.
+    pub(crate) fn change_health(
+        &self,
+        gpu_index: usize,
+        change: impl FnOnce(&mut Health),
+    ) -> io::Result<()> {
+        let mut state = self.state();
+        let State { devices, health, .. } = &mut *state;
+        let number = number_of(devices, gpu_index)?;
+        change(&mut health[number]);
+        if !devices[number].present {
+            return Ok(());
+        }
+        device::write_health(&self.inner.tree, &devices[number], &health[number])
+    }
+}
+
+fn number_of(devices: &[Device], gpu_index: usize) -> io::Result<usize> {
+    let has = |device: &Device| {
+        (device.first_index..device.first_index + device.partitions as usize).contains(&gpu_index)
+    };
+    devices.iter().position(has).ok_or_else(|| no_gpu(gpu_index))
+}
+
+fn no_gpu(index: usize) -> io::Error {
+    let what = format!("the simulated machine has no GPU {index}");
+    io::Error::new(io::ErrorKind::NotFound, what)
+}
+
+impl fmt::Debug for SimMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimMachine")
+            .field("root", &self.root())
+            .field("kernel", &self.inner.kernel)
+            .finish_non_exhaustive()
+    }
+}

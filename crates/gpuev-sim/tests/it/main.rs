@@ -1,0 +1,8 @@
+//! Tests of the simulator through its public interface.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod captures;
+mod client;
+mod machine;
+mod rules;
