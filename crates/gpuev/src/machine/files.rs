@@ -25,7 +25,9 @@ pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let mut bytes = Vec::with_capacity(limit.min(PAGE));
+    // The size that the kernel gives for its own files is a guess, and 0 in /proc.
+    let size = usize::try_from(stat.st_size).unwrap_or(0).max(PAGE);
+    let mut bytes = Vec::with_capacity(size.min(limit));
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     File::from(fd).take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -4,6 +4,7 @@
 //! revision), the list of PCI ids (by device), and last the driver's code name, which newer kernels no longer
 //! have (they say `ip discovery`).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::files;
@@ -12,6 +13,9 @@ use crate::Machine;
 /// What lists of names may weigh; pci.ids has 1.5 MB.
 const LIST_LIMIT: usize = 8 << 20;
 
+/// A board's EEPROM holds at most 64 bytes of it.
+const LONGEST_NAME: usize = 128;
+
 const AMDGPU_IDS: [&str; 2] = ["usr/share/libdrm/amdgpu.ids", "opt/amdgpu/share/libdrm/amdgpu.ids"];
 const PCI_IDS: [&str; 3] =
     ["usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "usr/share/pci.ids"];
@@ -19,13 +23,15 @@ const PCI_IDS: [&str; 3] =
 /// The lists of a machine, read when first needed and once for all its GPUs.
 pub(super) struct Names<'a> {
     machine: &'a Machine,
-    amdgpu: Option<Vec<u8>>,
-    pci: Option<Vec<u8>>,
+    amdgpu: Option<String>,
+    pci: Option<String>,
+    /// As a rule all GPUs of a machine are of one kind.
+    found: BTreeMap<(u16, Option<u8>), Option<String>>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(machine: &'a Machine) -> Self {
-        Self { machine, amdgpu: None, pci: None }
+        Self { machine, amdgpu: None, pci: None, found: BTreeMap::new() }
     }
 
     /// The name of the GPU in `device_dir`, or the code name, or nothing.
@@ -36,7 +42,7 @@ impl<'a> Names<'a> {
         code_name: Option<String>,
     ) -> String {
         files::non_empty(&device_dir.join("product_name"))
-            .filter(|name| name.chars().all(|c| !c.is_control()))
+            .filter(|name| name.len() <= LONGEST_NAME && !name.contains(char::is_control))
             .or_else(|| self.listed(device_dir, device?))
             .or_else(|| code_name.filter(|name| name != "ip discovery"))
             .unwrap_or_default()
@@ -46,6 +52,15 @@ impl<'a> Names<'a> {
         let revision = files::text(&device_dir.join("revision")).ok();
         let revision = revision
             .and_then(|text| u8::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok());
+        if let Some(known) = self.found.get(&(device, revision)) {
+            return known.clone();
+        }
+        let name = self.look_up(device, revision);
+        self.found.insert((device, revision), name.clone());
+        name
+    }
+
+    fn look_up(&mut self, device: u16, revision: Option<u8>) -> Option<String> {
         let amdgpu = self.amdgpu.get_or_insert_with(|| first(self.machine, &AMDGPU_IDS));
         if let Some(name) = revision.and_then(|revision| in_amdgpu_ids(amdgpu, device, revision)) {
             return Some(name);
@@ -55,20 +70,15 @@ impl<'a> Names<'a> {
     }
 }
 
-fn first(machine: &Machine, paths: &[&str]) -> Vec<u8> {
-    paths
-        .iter()
-        .find_map(|path| files::read(&machine.path(path), LIST_LIMIT).ok())
-        .unwrap_or_default()
-}
-
-fn lines(list: &[u8]) -> impl Iterator<Item = &str> {
-    list.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok())
+fn first(machine: &Machine, paths: &[&str]) -> String {
+    let list = paths.iter().find_map(|path| files::read(&machine.path(path), LIST_LIMIT).ok());
+    let text = String::from_utf8(list.unwrap_or_default());
+    text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// `74A1, 00, AMD Instinct MI300X`: device, revision, name.
-fn in_amdgpu_ids(list: &[u8], device: u16, revision: u8) -> Option<String> {
-    lines(list).filter(|line| !line.starts_with('#')).find_map(|line| {
+fn in_amdgpu_ids(list: &str, device: u16, revision: u8) -> Option<String> {
+    list.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let mut fields = line.splitn(3, ',').map(str::trim);
         let same = u16::from_str_radix(fields.next()?, 16) == Ok(device)
             && u8::from_str_radix(fields.next()?, 16) == Ok(revision);
@@ -78,10 +88,12 @@ fn in_amdgpu_ids(list: &[u8], device: u16, revision: u8) -> Option<String> {
 
 /// Below the line of vendor 1002, `\t74a1  Aqua Vanjaram [Instinct MI300X]`: what people know stands in
 /// brackets.
-fn in_pci_ids(list: &[u8], device: u16) -> Option<String> {
+fn in_pci_ids(list: &str, device: u16) -> Option<String> {
+    const VENDOR: &str = "1002  ";
     let wanted = format!("\t{device:04x}  ");
-    let name = lines(list)
-        .skip_while(|line| !line.starts_with("1002  "))
+    let start = if list.starts_with(VENDOR) { 0 } else { list.find(&format!("\n{VENDOR}"))? + 1 };
+    let name = list[start..]
+        .lines()
         .skip(1)
         .take_while(|line| line.is_empty() || line.starts_with(['\t', '#']))
         .find_map(|line| line.strip_prefix(wanted.as_str()))?

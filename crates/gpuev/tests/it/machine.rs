@@ -77,6 +77,8 @@ fn the_name_comes_from_the_board_then_the_lists_then_the_driver() {
     assert_eq!(name(), "AMD Instinct MI300X");
     tree.write(format!("{device}/product_name"), "Board\u{1b}[31m\n");
     assert_eq!(name(), "AMD Instinct MI300X", "control bytes are no name");
+    tree.write(format!("{device}/product_name"), "x".repeat(4000));
+    assert_eq!(name(), "AMD Instinct MI300X", "nor is a page of them");
     tree.write(format!("{device}/product_name"), "Board\n");
     assert_eq!(name(), "Board");
 }
