@@ -23,6 +23,8 @@ pub use resolve::Resolution;
 
 /// A command line longer than this is cut.
 const COMMAND_LIMIT: usize = 16 << 10;
+/// The kernel allows 4 million processes; no machine with GPUs has a quarter of them.
+const MOST_ENTRIES: usize = 1 << 20;
 const STATUS_LIMIT: usize = 16 << 10;
 const PASSWD_LIMIT: usize = 4 << 20;
 /// `USER_HZ`, in which `/proc` counts time on every architecture that has AMD GPUs.
@@ -76,10 +78,11 @@ impl Processes {
     pub fn describe(&self, pid: u32) -> Option<Process> {
         let dir = self.dir(pid);
         let name = comm(&dir)?;
+        let start_boot_ns = start_boot_ns(&dir);
         let status = Status::of(&dir);
         let command = files::read(&dir.join("cmdline"), COMMAND_LIMIT).unwrap_or_default();
         let cgroup = files::read(&dir.join("cgroup"), STATUS_LIMIT).unwrap_or_default();
-        Some(Process {
+        let process = Process {
             pid,
             namespace_pids: status.namespace_pids,
             name,
@@ -87,9 +90,12 @@ impl Processes {
             exe: std::fs::read_link(dir.join("exe")).ok(),
             uid: status.uid,
             user: status.uid.and_then(|uid| self.user_name(uid)),
-            start_boot_ns: start_boot_ns(&dir),
+            start_boot_ns,
             attribution: Attribution::from_cgroup_file(&String::from_utf8_lossy(&cgroup)),
-        })
+        };
+        // Between the first file and the last the number may have gone to another process.
+        let same = dir.is_dir() && crate::process::start_boot_ns(&dir) == start_boot_ns;
+        same.then_some(process)
     }
 
     fn dir(&self, pid: u32) -> PathBuf {
@@ -115,8 +121,11 @@ impl Processes {
 /// The entries of a folder that are numbers, in order.
 fn numbered(dir: &Path) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let mut numbers: Vec<u32> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut numbers: Vec<u32> = entries
+        .flatten()
+        .take(MOST_ENTRIES)
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
     numbers.sort_unstable();
     numbers
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Processes, kfd};
+use super::{KfdUse, Processes, kfd};
 use crate::health::{Bytes, Percent};
 use crate::machine::files;
 use crate::{Bdf, Comm, Gpu};
@@ -67,24 +67,23 @@ struct Client {
 }
 
 impl Processes {
-    /// Who uses `gpu`, in order of pid: compute processes by KFD's list, and all others by the GPU's device
-    /// files that they have open. Other users' processes may not be looked into without privileges; of them
-    /// the list has what KFD says.
+    /// Who uses `gpu`, in order of pid: processes that have device files of it open, and by KFD's list those
+    /// that have memory of it or compute on it. KFD's list has every compute process under every GPU, used or
+    /// not. Other users' processes may not be looked into without privileges; of them there is what KFD says.
     #[must_use]
     pub fn using(&self, gpu: &Gpu) -> Vec<GpuProcess> {
         let kfd_list = self.machine.path("sys/class/kfd/kfd/proc");
         let mut seen = BTreeSet::new();
         let look = |pid| {
             let clients = self.clients(pid, gpu, &mut seen);
-            let dir = kfd_list.join(pid.to_string());
-            let computes = dir.join(format!("vram_{}", gpu.id.kfd_id)).exists();
-            (computes || !clients.is_empty()).then(|| self.account(pid, gpu, &clients, &dir))
+            let compute = kfd::read_use(&kfd_list.join(pid.to_string()), gpu.id.kfd_id);
+            let uses = compute.is_used() || !clients.is_empty();
+            uses.then(|| self.account(pid, gpu, &clients, compute))
         };
         self.pids().into_iter().filter_map(look).collect()
     }
 
-    fn account(&self, pid: u32, gpu: &Gpu, clients: &[Client], kfd_dir: &Path) -> GpuProcess {
-        let compute = kfd::read_use(kfd_dir, gpu.id.kfd_id);
+    fn account(&self, pid: u32, gpu: &Gpu, clients: &[Client], compute: KfdUse) -> GpuProcess {
         let sum =
             |place: usize| clients.iter().fold(0_u64, |sum, c| sum.saturating_add(c.memory[place]));
         // Both count what was allocated for compute, fdinfo only where it may be read.
@@ -122,12 +121,17 @@ impl Processes {
     }
 }
 
-/// Whether `file` may be a device file of `gpu`. All partitions have one PCI address, but each has a render
-/// node of its own.
+/// Whether `file` may be a device file of `gpu`. All partitions have one PCI address, but each has device
+/// files of its own.
 fn may_be(gpu: &Gpu, file: &Path) -> bool {
     let Ok(name) = file.strip_prefix("/dev/dri") else { return false };
-    let minor = || name.to_str()?.strip_prefix("renderD")?.parse::<u32>().ok();
-    gpu.partitions == 1 || gpu.render_minor.is_none() || minor() == gpu.render_minor
+    let is = |kind, own: Option<u32>| {
+        own.is_some() && name.to_str().and_then(|name| name.strip_prefix(kind)?.parse().ok()) == own
+    };
+    gpu.partitions == 1
+        || gpu.render_minor.is_none()
+        || is("renderD", gpu.render_minor)
+        || is("card", gpu.card)
 }
 
 fn share(busy: u32, gpu: &Gpu) -> Option<Percent> {

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Processes, numbered};
-use crate::Comm;
 use crate::health::Bytes;
 use crate::machine::files;
+use crate::{Comm, Gpu};
 
 /// What a symbolic link of `/proc/<pid>/fd` says of an event file.
 const EVENT_FILE: &str = "anon_inode:kfd_smi_ev";
@@ -34,8 +34,6 @@ pub struct KfdUse {
     pub kfd_id: u32,
     /// VRAM that it has allocated through KFD.
     pub vram: Option<Bytes>,
-    /// How long its SDMA queues were busy.
-    pub sdma: Option<Duration>,
     /// How long its queues were evicted.
     pub evicted: Option<Duration>,
     /// Compute units that it keeps busy now.
@@ -80,7 +78,24 @@ pub struct Holders {
     pub hidden: usize,
 }
 
+impl KfdUse {
+    /// Whether the process has anything of the GPU: KFD lists every process under every GPU.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.vram.is_some_and(|vram| vram.0 > 0)
+            || self.busy_compute_units.is_some_and(|units| units > 0)
+    }
+}
+
 impl Processes {
+    /// How long the SDMA queues of `pid` on `gpu` were busy. Unlike everything else it is not for free: the
+    /// driver has a worker read each of the process's queues for it.
+    #[must_use]
+    pub fn sdma_busy(&self, pid: u32, gpu: &Gpu) -> Option<Duration> {
+        let file = format!("sys/class/kfd/kfd/proc/{pid}/sdma_{}", gpu.id.kfd_id);
+        files::number(&self.machine.path(file)).map(Duration::from_micros)
+    }
+
     /// All compute processes, in order of pid.
     #[must_use]
     pub fn kfd(&self) -> Vec<KfdProcess> {
@@ -114,10 +129,15 @@ fn count(fds: &Path) -> io::Result<(usize, usize)> {
     let (mut devices, mut event_files) = (0, 0);
     for fd in std::fs::read_dir(fds)?.flatten() {
         let Ok(target) = std::fs::read_link(fd.path()) else { continue };
-        devices += usize::from(target.as_os_str() == OsStr::new(DEVICE));
-        event_files += usize::from(target.as_os_str() == OsStr::new(EVENT_FILE));
+        devices += usize::from(target.as_os_str() == DEVICE);
+        event_files += usize::from(is_event_file(target.as_os_str()));
     }
     Ok((devices, event_files))
+}
+
+/// Some kernels put the names of anonymous files into brackets.
+fn is_event_file(target: &OsStr) -> bool {
+    target == EVENT_FILE || target == "anon_inode:[kfd_smi_ev]"
 }
 
 fn read(pid: u32, dir: &Path) -> KfdProcess {
@@ -137,9 +157,8 @@ pub(super) fn read_use(dir: &Path, kfd_id: u32) -> KfdUse {
     KfdUse {
         kfd_id,
         vram: files::number(&dir.join(format!("vram_{kfd_id}"))).map(Bytes),
-        sdma: files::number(&dir.join(format!("sdma_{kfd_id}"))).map(Duration::from_micros),
         evicted: files::number(&stats.join("evicted_ms")).map(Duration::from_millis),
-        busy_compute_units: files::number(&stats.join("cu_occupancy")),
+        busy_compute_units: files::number(&stats.join("cu_occupancy")).filter(|n| *n < 1 << 16),
         pages: page_counters(&dir.join(format!("counters_{kfd_id}"))),
     }
 }

@@ -1,5 +1,6 @@
 //! Task names by pid, fast enough for every event of a flood.
 
+use super::resolve::{Listed, Numbers};
 use crate::{Comm, Machine};
 
 /// How long a name is believed. A process may rename itself, and a pid is used again.
@@ -7,11 +8,18 @@ const LIFE_NS: u64 = 1_000_000_000;
 const SETS: usize = 256;
 const WAYS: usize = 4;
 
-/// Remembers task names for a second. It holds the 1024 latest pids, and does not allocate for those it
-/// holds; that a pid has no process is remembered too.
+/// Remembers the task names of the pids in events for a second. It holds the 1024 latest pids, and neither
+/// allocates nor asks the system for those it holds; that a pid has no name is remembered too.
+///
+/// A name is given only where it cannot be that of the wrong process (see
+/// [`Processes::resolve`](super::Processes::resolve)). None is given for a number that no process in KFD's list
+/// bears, as a container's process 1 is not the machine's init; for one that several bear under different
+/// names; and inside a container, whose `/proc` has other numbers than the driver.
 #[derive(Debug)]
 pub struct NameCache {
     machine: Machine,
+    numbers: Numbers,
+    listed: Listed,
     /// Empty until the first name is asked for.
     entries: Vec<Entry>,
 }
@@ -28,7 +36,7 @@ impl Entry {
     const FREE: Self = Self { pid: 0, name: Comm::NONE, read_at_ns: 0, held: false };
 
     fn is_fresh(&self, now_ns: u64) -> bool {
-        self.held && now_ns.checked_sub(self.read_at_ns).is_some_and(|age| age < LIFE_NS)
+        self.held && is_fresh(self.read_at_ns, now_ns)
     }
 }
 
@@ -36,16 +44,19 @@ impl NameCache {
     /// For the processes of `machine`.
     #[must_use]
     pub fn new(machine: &Machine) -> Self {
-        Self { machine: machine.clone(), entries: Vec::new() }
+        let numbers = Numbers::of(machine);
+        Self { machine: machine.clone(), numbers, listed: Listed::default(), entries: Vec::new() }
     }
 
     /// Looks the name of `pid` up now, past the cache.
     #[must_use]
     pub fn look_up(&self, pid: u32) -> Option<Comm> {
-        look_up(&self.machine, pid)
+        let mut listed = Listed::default();
+        listed.refresh(&self.machine, 0);
+        self.name_by(&listed, pid)
     }
 
-    /// The name of `pid`, none where there is no such process. `now_ns` is any clock that does not run
+    /// The name of `pid`, none where nobody can tell. `now_ns` is any clock that does not run
     /// backwards, the same for all calls.
     pub fn name(&mut self, pid: u32, now_ns: u64) -> Comm {
         if let Some(entry) =
@@ -53,7 +64,8 @@ impl NameCache {
         {
             return entry.name;
         }
-        let name = self.look_up(pid).unwrap_or(Comm::NONE);
+        self.listed.refresh(&self.machine, now_ns);
+        let name = self.name_by(&self.listed, pid).unwrap_or(Comm::NONE);
         self.learn(pid, name, now_ns);
         name
     }
@@ -84,6 +96,17 @@ impl NameCache {
         self.entries.fill(Entry::FREE);
     }
 
+    /// The one name that all who may be meant by `pid` have.
+    fn name_by(&self, listed: &Listed, pid: u32) -> Option<Comm> {
+        if pid == 0 || self.numbers == Numbers::Container {
+            return None;
+        }
+        let candidates = listed.candidates(&self.machine, self.numbers, pid);
+        let mut names = candidates.into_iter().map(|pid| look_up(&self.machine, pid));
+        let first = names.next()??;
+        names.all(|name| name == Some(first)).then_some(first)
+    }
+
     fn set(&mut self, pid: u32) -> &mut [Entry] {
         if self.entries.is_empty() {
             self.entries = vec![Entry::FREE; SETS * WAYS];
@@ -91,6 +114,11 @@ impl NameCache {
         let first = usize::try_from(pid).unwrap_or(0) % SETS * WAYS;
         &mut self.entries[first..first + WAYS]
     }
+}
+
+/// Whether what was read at `read_at_ns` is still believed.
+pub(super) fn is_fresh(read_at_ns: u64, now_ns: u64) -> bool {
+    now_ns.checked_sub(read_at_ns).is_some_and(|age| age < LIFE_NS)
 }
 
 pub(super) fn look_up(machine: &Machine, pid: u32) -> Option<Comm> {

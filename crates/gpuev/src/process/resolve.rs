@@ -1,17 +1,22 @@
-//! Which process of the host an event means.
+//! Which process a pid in an event means.
 //!
-//! Up to Linux 7.1 events carry the host's pids. Later ones carry the pid that the process has in its own
-//! PID namespace, so that two containers' processes may have one number. Who causes events is a KFD process,
-//! and KFD lists those by the host's pids: among them are few with the same number inside, and fewer with the
-//! same name.
+//! Linux 6.12 writes the machine's pids into events, 7.2 the ones by which the processes know themselves: `1`
+//! for a container's first, which is the number of the machine's init too. Who causes events is a KFD process,
+//! and KFD lists those by the machine's pids: among them are few with the same number inside, and fewer with
+//! the same name.
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::{Processes, Status, comm, numbered};
-use crate::Comm;
+use crate::{Comm, Machine};
 
-/// First kernel whose events carry the pid of the process's own namespace.
-const FIRST_WITH_NAMESPACE_PIDS: (u32, u32) = (7, 2);
+/// Last kernel whose events are known to carry the machine's pids: those between it and 7.2 may do either.
+const LAST_WITH_MACHINE_PIDS: (u32, u32) = (6, 12);
+/// `PROC_PID_INIT_INO`: the PID namespace of the machine itself.
+const MACHINE_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Who a pid in an event is, as a pid of the host.
+/// Who a pid in an event is, as a pid of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
     /// This process.
@@ -24,13 +29,20 @@ pub enum Resolution {
 
 impl Processes {
     /// The process that an event means by `pid`, where the event (or nobody: [`Comm::NONE`]) says `name`.
+    ///
+    /// Only KFD's own processes come into question, where the driver lists them (since Linux 5.9). Inside a
+    /// container, whose `/proc` counts otherwise than KFD, there is no exact answer.
     #[must_use]
     pub fn resolve(&self, pid: u32, name: Comm) -> Resolution {
-        let same_number = if self.events_carry_host_pids() {
-            Vec::from_iter(comm(&self.dir(pid)).map(|_| pid))
-        } else {
-            self.with_inner_pid(pid)
-        };
+        let numbers = Numbers::of(&self.machine);
+        if numbers == Numbers::Container {
+            let here = comm(&self.dir(pid)).is_some();
+            return if here { Resolution::Candidates(vec![pid]) } else { Resolution::Unknown };
+        }
+        let mut listed = Listed::default();
+        listed.refresh(&self.machine, 0);
+        let mut same_number = listed.candidates(&self.machine, numbers, pid);
+        same_number.retain(|pid| comm(&self.dir(*pid)).is_some());
         let bears_name = |pid: &u32| name == Comm::NONE || self.bears_name(*pid, name);
         let same_name: Vec<u32> = same_number.iter().copied().filter(bears_name).collect();
         match (same_name.as_slice(), same_number.is_empty()) {
@@ -39,32 +51,6 @@ impl Processes {
             ([], false) => Resolution::Candidates(same_number),
             _ => Resolution::Candidates(same_name),
         }
-    }
-
-    /// An unknown kernel counts as a new one, which only makes the answer more careful.
-    fn events_carry_host_pids(&self) -> bool {
-        let release = self.machine.kernel_release().unwrap_or_default();
-        let mut parts =
-            release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
-        let version = parts.next().zip(parts.next());
-        version.is_some_and(|version| version < FIRST_WITH_NAMESPACE_PIDS)
-    }
-
-    /// Processes that have this number in the innermost namespace that they are in.
-    fn with_inner_pid(&self, pid: u32) -> Vec<u32> {
-        let listed = numbered(&self.machine.path("sys/class/kfd/kfd/proc"));
-        let of_kfd = self.filter_inner_pid(listed, pid);
-        // Event files of a simulator come without KFD processes.
-        if of_kfd.is_empty() { self.filter_inner_pid(self.pids(), pid) } else { of_kfd }
-    }
-
-    fn filter_inner_pid(&self, mut pids: Vec<u32>, inner: u32) -> Vec<u32> {
-        pids.retain(|pid| match Status::of(&self.dir(*pid)).namespace_pids.last() {
-            Some(last) => *last == inner,
-            // Kernels without namespaces.
-            None => *pid == inner,
-        });
-        pids
     }
 
     /// Whether the process or one of its threads is called that; events name the thread that faulted.
@@ -76,4 +62,104 @@ impl Processes {
                 .into_iter()
                 .any(|task| comm(&tasks.join(task.to_string())) == Some(name))
     }
+}
+
+/// Whose numbers the pids in events are, for somebody who reads this machine's `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// The machine's.
+    Machine,
+    /// The machine's, or those of the PID namespace that the process is in.
+    Process,
+    /// As either, while `/proc` has those of the container that we are in.
+    Container,
+}
+
+impl Numbers {
+    pub(super) fn of(machine: &Machine) -> Self {
+        if !sees_machine_numbers(machine) {
+            Self::Container
+        } else if events_carry_machine_pids(machine) {
+            Self::Machine
+        } else {
+            Self::Process
+        }
+    }
+}
+
+/// In a container `/proc` has numbers of its own, unless it is the machine's that was mounted there: that one
+/// knows us by more than one number. A simulated machine has no link to a namespace.
+fn sees_machine_numbers(machine: &Machine) -> bool {
+    let own = machine.path("proc/self");
+    match std::fs::read_link(own.join("ns/pid")) {
+        Ok(namespace) if namespace != Path::new(MACHINE_NAMESPACE) => {
+            Status::of(&own).namespace_pids.len() > 1
+        }
+        _ => true,
+    }
+}
+
+/// An unknown kernel counts as a new one, and so does AMD's driver of any kernel, which alone has a version:
+/// it only makes the answer more careful.
+fn events_carry_machine_pids(machine: &Machine) -> bool {
+    let release = machine.kernel_release().unwrap_or_default();
+    let mut parts =
+        release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
+    let kernel = parts.next().zip(parts.next());
+    kernel.is_some_and(|kernel| kernel <= LAST_WITH_MACHINE_PIDS)
+        && machine.driver().version.is_none()
+}
+
+/// The processes in KFD's list and their own numbers, which are asked for once a second.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    exists: bool,
+    processes: Vec<ListedProcess>,
+}
+
+#[derive(Debug)]
+struct ListedProcess {
+    pid: u32,
+    /// By which it knows itself; unknown where its `/proc` may not be read.
+    inner: Option<u32>,
+    read_at_ns: u64,
+}
+
+impl Listed {
+    /// Looks at the list again, and at those processes in it that are new or were last looked at a second
+    /// before `now_ns`.
+    pub(super) fn refresh(&mut self, machine: &Machine, now_ns: u64) {
+        let list = machine.path("sys/class/kfd/kfd/proc");
+        self.exists = list.is_dir();
+        let mut pids: BTreeSet<u32> = numbered(&list).into_iter().collect();
+        self.processes.retain(|process| {
+            super::names::is_fresh(process.read_at_ns, now_ns) && pids.remove(&process.pid)
+        });
+        self.processes.extend(pids.into_iter().map(|pid| ListedProcess {
+            pid,
+            inner: inner_pid(machine, pid),
+            read_at_ns: now_ns,
+        }));
+    }
+
+    /// Who may be meant by `pid`: processes of KFD's list, or without one all there are.
+    pub(super) fn candidates(&self, machine: &Machine, numbers: Numbers, pid: u32) -> Vec<u32> {
+        let only_itself = numbers == Numbers::Machine;
+        if self.exists {
+            let bears = |process: &&ListedProcess| {
+                process.pid == pid || (!only_itself && process.inner == Some(pid))
+            };
+            return self.processes.iter().filter(bears).map(|process| process.pid).collect();
+        }
+        if only_itself {
+            return vec![pid];
+        }
+        let mut pids = numbered(&machine.path("proc"));
+        pids.retain(|other| *other == pid || inner_pid(machine, *other) == Some(pid));
+        pids
+    }
+}
+
+fn inner_pid(machine: &Machine, pid: u32) -> Option<u32> {
+    Status::of(&machine.path(format!("proc/{pid}"))).namespace_pids.last().copied()
 }

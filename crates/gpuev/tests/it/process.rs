@@ -158,12 +158,108 @@ fn newer_kernels_carry_the_containers_pids() {
     let unknown = processes.resolve(1, Comm::new(b"gone"));
     assert_eq!(unknown, Resolution::Candidates(vec![166, 266, 366]));
     assert_eq!(processes.resolve(2, Comm::NONE), Resolution::Unknown);
-    // Without a KFD process of that number, all processes count.
+    // Nor does a process that bears the number and computes nothing, init least of all.
     process(&tree, &[999, 77], "shell");
-    assert_eq!(processes.resolve(77, Comm::NONE), Resolution::Exact(999));
+    assert_eq!(processes.resolve(77, Comm::NONE), Resolution::Unknown);
     kfd(&tree, 466);
     let twins = processes.resolve(1, Comm::new(b"train"));
     assert_eq!(twins, Resolution::Candidates(vec![266, 466]));
+    for pid in [166, 266, 366, 466] {
+        tree.remove(format!("sys/class/kfd/kfd/proc/{pid}"));
+    }
+    assert_eq!(processes.resolve(1, Comm::NONE), Resolution::Unknown);
+    // Without a list of KFD, everybody comes into question.
+    tree.remove("sys/class/kfd/kfd/proc");
+    assert_eq!(processes.resolve(1, Comm::new(b"python3")), Resolution::Exact(166));
+    let all = Resolution::Candidates(vec![1, 166, 266, 366, 466]);
+    assert_eq!(processes.resolve(1, Comm::NONE), all);
+}
+
+#[test]
+fn kernels_that_may_do_either_are_taken_to_do_both() {
+    let tree = Tree::new();
+    process(&tree, &[140, 1], "python3");
+    process(&tree, &[150, 140], "train");
+    for pid in [140, 150] {
+        kfd(&tree, pid);
+    }
+    let processes = Processes::of(&tree.machine());
+    for (release, version, expected) in [
+        ("6.1.176", None, Resolution::Exact(140)),
+        ("6.12.95", None, Resolution::Exact(140)),
+        ("6.12.95", Some("6.14.14"), Resolution::Candidates(vec![140, 150])),
+        ("6.16.0", None, Resolution::Candidates(vec![140, 150])),
+        ("nonsense", None, Resolution::Candidates(vec![140, 150])),
+    ] {
+        kernel(&tree, release);
+        if let Some(version) = version {
+            tree.write("sys/module/amdgpu/version", version);
+        }
+        assert_eq!(processes.resolve(140, Comm::NONE), expected, "{release} {version:?}");
+        if version.is_some() {
+            tree.remove("sys/module/amdgpu/version");
+        }
+    }
+}
+
+#[test]
+fn no_process_is_shown_under_the_name_of_another() {
+    let tree = Tree::new();
+    kernel(&tree, "7.2.13");
+    process(&tree, &[1], "systemd");
+    process(&tree, &[166, 1], "python3");
+    process(&tree, &[20], "sshd");
+    tree.write("sys/class/kfd/kfd/proc/.keep", "");
+    let mut names = NameCache::new(&tree.machine());
+    assert_eq!(names.name(1, 0), Comm::NONE, "init computes nothing");
+    assert_eq!(names.name(20, 0), Comm::NONE);
+    assert_eq!(names.look_up(1), None);
+    kfd(&tree, 166);
+    assert_eq!(names.look_up(1), Some(Comm::new(b"python3")));
+    assert_eq!(names.name(1, 0), Comm::NONE, "kept for a second");
+    assert_eq!(names.name(1, 1_000_000_000), Comm::new(b"python3"));
+    assert_eq!(names.name(166, 1_000_000_000), Comm::new(b"python3"));
+    // Another container's first process: as long as it is called so too, the name is right.
+    process(&tree, &[266, 1], "python3");
+    kfd(&tree, 266);
+    assert_eq!(names.look_up(1), Some(Comm::new(b"python3")));
+    tree.write("proc/266/comm", "train\n");
+    assert_eq!(names.look_up(1), None);
+    tree.remove("proc/266");
+    assert_eq!(names.look_up(1), Some(Comm::new(b"python3")), "what is gone has no number inside");
+}
+
+#[test]
+fn a_new_process_has_a_name_at_once() {
+    let tree = Tree::new();
+    process(&tree, &[10], "first");
+    kfd(&tree, 10);
+    let mut names = NameCache::new(&tree.machine());
+    assert_eq!(names.name(10, 5), Comm::new(b"first"));
+    process(&tree, &[11], "second");
+    kfd(&tree, 11);
+    assert_eq!(names.name(11, 6), Comm::new(b"second"));
+}
+
+#[test]
+fn a_container_has_other_numbers_than_the_driver() {
+    let tree = Tree::new();
+    process(&tree, &[7], "python3");
+    kfd(&tree, 7);
+    tree.link("proc/self/ns/pid", "pid:[4026532999]");
+    tree.write("proc/self/status", "NSpid:\t7\n");
+    let machine = tree.machine();
+    assert_eq!(NameCache::new(&machine).name(7, 0), Comm::NONE);
+    let resolve = |pid| Processes::of(&machine).resolve(pid, Comm::NONE);
+    assert_eq!(resolve(7), Resolution::Candidates(vec![7]));
+    assert_eq!(resolve(8), Resolution::Unknown);
+    // The machine's own `/proc`, mounted in a container.
+    tree.write("proc/self/status", "NSpid:\t4242\t7\n");
+    assert_eq!(NameCache::new(&machine).name(7, 0), Comm::new(b"python3"));
+    tree.remove("proc/self/ns/pid");
+    tree.link("proc/self/ns/pid", "pid:[4026531836]");
+    tree.write("proc/self/status", "NSpid:\t7\n");
+    assert_eq!(resolve(7), Resolution::Exact(7));
 }
 
 #[test]
@@ -325,12 +421,16 @@ fn compute_processes() {
     ] {
         tree.write(format!("{dir}/{file}"), format!("{content}\n"));
     }
-    let found = Processes::of(&tree.machine()).kfd();
+    tree.gpu(0);
+    let gpu = &tree.machine().gpus().unwrap()[0];
+    let processes = Processes::of(&tree.machine());
+    assert_eq!(processes.sdma_busy(4242, gpu), Some(Duration::from_micros(1500)));
+    assert_eq!(processes.sdma_busy(1, gpu), None);
+    let found = processes.kfd();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].pid, found[0].queues), (4242, 2));
     let first = &found[0].gpus[0];
     assert_eq!((first.kfd_id, first.vram), (1000, Some(Bytes(1 << 30))));
-    assert_eq!(first.sdma, Some(Duration::from_micros(1500)));
     assert_eq!(first.evicted, Some(Duration::from_millis(20)));
     assert_eq!(first.busy_compute_units, Some(152));
     let pages = first.pages.unwrap();
@@ -369,6 +469,8 @@ fn who_uses_a_gpu() {
     tree.write(format!("{kfd}/10/vram_1000"), "4096\n");
     tree.write(format!("{kfd}/10/stats_1000/cu_occupancy"), "152\n");
     tree.write(format!("{kfd}/40/vram_1000"), "1048576\n");
+    // KFD lists every process under every GPU.
+    tree.write(format!("{kfd}/30/vram_1000"), "0\n");
     let gpus = tree.machine().gpus().unwrap();
     let processes = Processes::of(&tree.machine());
     let using = processes.using(&gpus[0]);
@@ -418,7 +520,7 @@ fn who_keeps_the_driver() {
     }
     open_file(&tree, 10, 3, "/dev/kfd", "");
     open_file(&tree, 20, 3, "anon_inode:kfd_smi_ev", "");
-    open_file(&tree, 20, 4, "anon_inode:kfd_smi_ev", "");
+    open_file(&tree, 20, 4, "anon_inode:[kfd_smi_ev]", "");
     open_file(&tree, 30, 3, "/dev/kfd.old", "");
     let holders = Processes::of(&tree.machine()).holders();
     let found: Vec<_> =
