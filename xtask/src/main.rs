@@ -1,26 +1,54 @@
-//! What developers and CI run: `cargo xtask test` passes all tests.
+//! What developers and CI run. `cargo xtask` lists the tasks.
 
-use std::process::{Command, ExitCode};
+#![forbid(unsafe_code)]
+
+mod process;
+mod report;
+mod task_deny;
+mod task_fuzz;
+mod task_instructions;
+mod task_packages;
+mod task_python;
+mod task_test;
+mod task_tidy;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+/// What a task gives: an error is told in full and makes the program fail.
+type Result<T = ()> = std::result::Result<T, String>;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test [STEP…]            install what tests need, then run them all (or the steps named)
+  tidy [FOLDER]           check the repository's own rules
+  fuzz [SECONDS [TARGET…]]  run the fuzz targets, a minute each by default; needs nightly
+  instructions [--bless]  count the decoder's instructions against the recorded figures; needs valgrind
+";
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("test") => test(),
-        _ => {
-            eprintln!("usage: cargo xtask test");
-            ExitCode::from(2)
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((task, rest)) = arguments.split_first() else { return usage() };
+    let done = match task.as_str() {
+        "test" => task_test::run_steps(rest),
+        "tidy" => task_tidy::run(rest),
+        "fuzz" => task_fuzz::run(rest),
+        "instructions" => task_instructions::run(rest),
+        _ => return usage(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {task}: {error}");
+            ExitCode::FAILURE
         }
     }
 }
 
-fn test() -> ExitCode {
-    let steps: [&[&str]; 3] = [
-        &["fmt", "--all", "--check"],
-        &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
-        &["nextest", "run", "--workspace", "--no-fail-fast"],
-    ];
-    let failed = steps.iter().any(|arguments| {
-        println!("cargo {}", arguments.join(" "));
-        !Command::new("cargo").args(*arguments).status().is_ok_and(|status| status.success())
-    });
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
 }

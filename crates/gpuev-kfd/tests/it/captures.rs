@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use gpuev_kfd::framing::{line, message_length};
 use gpuev_kfd::{EventType, Fields, decode};
 
-fn captures() -> Vec<PathBuf> {
+pub(crate) fn captures() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../captures");
     let kernels = fs::read_dir(root).expect("captures should be there");
     let mut files: Vec<_> = kernels

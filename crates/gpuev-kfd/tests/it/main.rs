@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod allocation;
 mod captures;
 mod codec;
 mod event_file;
