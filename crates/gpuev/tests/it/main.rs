@@ -9,5 +9,6 @@ mod machine;
 mod monitor;
 mod process;
 mod reader;
+mod simulated;
 mod span;
 mod tree;
