@@ -20,18 +20,11 @@ pub(crate) struct FifoWatch {
     /// Bytes of whole messages handed out of those.
     handed_out: usize,
     reported: bool,
-    driver_counts: bool,
 }
 
 impl FifoWatch {
     pub(crate) fn new(version: KfdVersion) -> Self {
-        Self {
-            capacity: version.smallest_fifo(),
-            read: 0,
-            handed_out: 0,
-            reported: false,
-            driver_counts: false,
-        }
+        Self { capacity: version.smallest_fifo(), read: 0, handed_out: 0, reported: false }
     }
 
     /// The FIFO's size in bytes, as far as known.
@@ -61,14 +54,9 @@ impl FifoWatch {
         self.handed_out += length;
         let threshold = self.capacity.saturating_sub(LONGEST_MESSAGE);
         let filled = self.read > threshold && self.handed_out > threshold;
-        let missing = filled && !self.reported && !self.driver_counts;
+        let missing = filled && !self.reported;
         self.reported |= missing;
         missing
-    }
-
-    /// The driver counts what it drops and has just said so: no need to infer from now on.
-    pub(crate) fn driver_counts(&mut self) {
-        self.driver_counts = true;
     }
 }
 
@@ -102,12 +90,5 @@ mod tests {
         assert_eq!(gaps(&mut watch, &[60; 20]), [0; 0]);
         assert_eq!(gaps(&mut watch, &[60; 16]), [0; 0]);
         assert_eq!(gaps(&mut watch, &[60; 136]), [134]);
-    }
-
-    #[test]
-    fn a_driver_that_counts_needs_no_inference() {
-        let mut watch = FifoWatch::new(NEW);
-        watch.driver_counts();
-        assert_eq!(gaps(&mut watch, &[8192]), [0; 0]);
     }
 }

@@ -49,6 +49,10 @@ struct Open {
     received: Anchor,
     /// When the FIFO was last known to be empty.
     empty_boot_ns: u64,
+    /// Since when the FIFO may have been full, until the driver tells how many it dropped.
+    full_since: Option<u64>,
+    /// The driver counts what it drops and has said so before: no gap needs to be inferred.
+    driver_counts: bool,
     /// The last read took all that the driver held.
     took_all: bool,
     /// A loss that was noticed and not yet handed out.
@@ -94,6 +98,8 @@ impl EventReader {
             forgery: Forgery::default(),
             received,
             empty_boot_ns: received.boot_ns,
+            full_since: None,
+            driver_counts: false,
             took_all: true,
             gap: None,
         };
@@ -252,11 +258,14 @@ impl Open {
         if may_miss {
             let not_before = stamp.map_or(0, |at| at.boot_ns.saturating_sub(DISORDER_NS));
             let from = self.empty_boot_ns.max(not_before).min(self.received.boot_ns);
-            self.gap = Some(fifo_gap(gpu, None, from, self.received.boot_ns, self.received));
+            self.full_since.get_or_insert(from);
+            if !self.driver_counts {
+                self.gap = Some(fifo_gap(gpu, None, from, self.received.boot_ns, self.received));
+            }
         }
         if let Fields::DroppedEvents { at, count } = record.fields {
-            self.fifo.driver_counts();
-            let from = self.empty_boot_ns.min(at.boot_ns);
+            self.driver_counts = true;
+            let from = self.full_since.take().unwrap_or(self.empty_boot_ns).min(at.boot_ns);
             let count = Some(u64::from(count));
             return Some(Drawn::Gap(fifo_gap(gpu, count, from, at.boot_ns, self.received)));
         }

@@ -7,6 +7,7 @@ mod health;
 mod json;
 mod machine;
 mod monitor;
+mod overload;
 mod process;
 mod reader;
 mod simulated;
