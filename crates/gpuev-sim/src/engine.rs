@@ -88,13 +88,13 @@ impl Port {
         files.open.iter_mut().map(EventFile::look).max().unwrap_or(0)
     }
 
-    /// Raises events, one after the other, and makes them readable together.
-    pub(crate) fn emit<'e>(&self, events: impl IntoIterator<Item = &'e DriverEvent>) {
+    /// Raises events with their stamps, one after the other; they become readable together.
+    pub(crate) fn emit<'e>(&self, events: impl IntoIterator<Item = (u64, &'e DriverEvent)>) {
         let mut files = self.lock();
         files.open.iter_mut().for_each(EventFile::take_control);
         let mut line = Line::new();
-        for event in events {
-            line.write(self.kernel, self.gpu_id, boot_ns(), event);
+        for (ns, event) in events {
+            line.write(self.kernel, self.gpu_id, ns, event);
             if !line.as_bytes().is_empty() {
                 files.offer(event.id(), event.pid(), line.as_bytes());
             }

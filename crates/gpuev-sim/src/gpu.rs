@@ -94,7 +94,7 @@ impl Device {
                 index,
                 device: self.number,
                 bdf: self.bdf.to_string(),
-                kfd_gpu_id: gpu_id(number),
+                kfd_gpu_id: gpu_id(index),
                 unique_id: self.unique_id,
                 partition,
                 partitions: self.partitions,
@@ -119,6 +119,7 @@ impl Device {
 }
 
 /// KFD's ids are 16-bit hashes: they look random, and differ.
-fn gpu_id(index: u32) -> u32 {
-    (0x5a21 + index * 0x1353) & 0xffff
+pub(crate) fn gpu_id(index: usize) -> u32 {
+    let index = u32::try_from(index).unwrap_or(0);
+    (0x5a21 + index.wrapping_mul(0x1353)) & 0xffff
 }

@@ -76,15 +76,20 @@ pub(crate) struct Health {
     pub(crate) pcie_replays: u64,
     /// Joules would be too coarse: units of 15.259 microjoules, as the firmware counts.
     pub(crate) energy: u64,
+    /// Of the board: with nothing to do, and at most.
+    power_range_uw: (u64, u64),
+    vram_total: u64,
 }
 
 /// Taken by the driver and firmware themselves.
 const DRIVER_VRAM_BYTES: u64 = 27_418_624;
+/// Edge, junction and memory with nothing to do.
+const IDLE_MC: [i32; 3] = [38_000, 43_000, 46_000];
 
 impl Health {
     pub(crate) fn idle(board: &Board) -> Self {
         Health {
-            temperatures_mc: [38_000, 43_000, 46_000],
+            temperatures_mc: IDLE_MC,
             power_uw: board.idle_uw,
             busy_percent: 0,
             mem_busy_percent: 0,
@@ -95,6 +100,27 @@ impl Health {
             bad_pages: Vec::new(),
             pcie_replays: 0,
             energy: 123_456_789,
+            power_range_uw: (board.idle_uw, board.power_cap_uw),
+            vram_total: board.vram_bytes,
+        }
+    }
+
+    /// One moment under a load.
+    pub(crate) fn follow(&mut self, busy_percent: u32, throttlers: u64, vram_bytes: u64) {
+        self.busy_percent = busy_percent.min(100);
+        self.mem_busy_percent = self.busy_percent / 2;
+        self.throttlers = throttlers;
+        self.vram_used = DRIVER_VRAM_BYTES + vram_bytes.min(self.vram_total - DRIVER_VRAM_BYTES);
+        let load = u64::from(self.busy_percent);
+        let (idle, cap) = self.power_range_uw;
+        let power = idle + cap.saturating_sub(idle) * load / 100;
+        self.power_uw = self.power_uw.midpoint(power);
+        self.energy += power / 15_259 * 100;
+        let warm = i32::try_from(load).unwrap_or(100) * 400;
+        let hot = if throttlers == 0 { 0 } else { 25_000 };
+        for (temperature, rest) in self.temperatures_mc.iter_mut().zip(IDLE_MC) {
+            let towards = rest + warm + hot;
+            *temperature += (towards - *temperature) / 4;
         }
     }
 

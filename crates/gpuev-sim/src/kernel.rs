@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::event::DriverEvent;
+
 /// The driver that a simulated machine imitates.
 ///
 /// The first digits name a Linux release; what was measured on the genuine driver of that
@@ -101,6 +103,15 @@ impl Kernel {
             Kernel::Dkms => 14,
         };
         id >= 1 && id <= last
+    }
+
+    /// Whether this driver says anything of such an event. One that writes no error code does not
+    /// tell of the end of a migration that failed.
+    pub(crate) const fn raises(self, event: &DriverEvent) -> bool {
+        match event {
+            DriverEvent::MigrateEnd { error, .. } => *error == 0 || self.migration_has_error(),
+            event => self.has_event(event.id()),
+        }
     }
 
     pub(crate) const fn reset_has_cause(self) -> bool {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::board::{Board, MI300X, W7900};
 use crate::client::Client;
+use crate::clock::boot_ns;
 use crate::engine::{EventFileStats, Port};
 use crate::event::{DriverEvent, Pid};
 use crate::gpu::{Device, SimGpu};
@@ -230,6 +231,16 @@ impl SimMachine {
         &self,
         gpu_index: usize,
         events: impl IntoIterator<Item = &'e DriverEvent>,
+    ) {
+        // Taken lazily: each event is stamped when its turn comes.
+        self.emit_batch_at(gpu_index, events.into_iter().map(|event| (boot_ns(), event)));
+    }
+
+    /// As [`SimMachine::emit_batch`], with the stamps given: nanoseconds of `CLOCK_BOOTTIME`.
+    pub fn emit_batch_at<'e>(
+        &self,
+        gpu_index: usize,
+        events: impl IntoIterator<Item = (u64, &'e DriverEvent)>,
     ) {
         if let Some(port) = self.port(gpu_index) {
             port.emit(events);

@@ -8,6 +8,17 @@ use crate::machine::SimMachine;
 /// Each of these gives `NotFound` for an index that is no GPU's, and the errors of writing files.
 /// Partitions of one GPU share its sensors.
 impl SimMachine {
+    /// Moves all sensors towards what a load makes of them, as fast as a cooler allows.
+    pub(crate) fn follow(
+        &self,
+        gpu_index: usize,
+        busy_percent: u32,
+        throttlers: u64,
+        vram_bytes: u64,
+    ) -> io::Result<()> {
+        self.change_health(gpu_index, |health| health.follow(busy_percent, throttlers, vram_bytes))
+    }
+
     /// Sets a temperature, in thousandths of a degree Celsius.
     ///
     /// # Errors

@@ -5,4 +5,6 @@
 mod captures;
 mod client;
 mod machine;
+mod playback;
 mod rules;
+mod scenarios;
