@@ -1,6 +1,6 @@
 //! The driver's binary table `gpu_metrics`, whose layout its header names.
 //!
-//! Source: `drivers/gpu/drm/amd/include/kgd_pp_interface.h`. Revisions 1.1 to 1.8 (GPUs), 2.1 to 2.4 and
+//! Source: `drivers/gpu/drm/amd/include/kgd_pp_interface.h`. Revisions 1.0 to 1.8 (GPUs), 2.0 to 2.4 and
 //! 3.0 (APUs) are C structures in natural alignment; 1.9 describes itself. A field of all ones has no value.
 //! A table whose size is not that of its revision is not believed.
 
@@ -64,7 +64,8 @@ struct Layout {
     partitions: Option<Partitions>,
 }
 
-const LAYOUTS: [Layout; 13] = [
+const LAYOUTS: [Layout; 15] = [
+    layout((1, 0), &[80], &[DISCRETE_1_0]),
     layout((1, 1), &[96], &[DISCRETE]),
     layout((1, 2), &[104], &[DISCRETE]),
     layout((1, 3), &[120], &[DISCRETE, DISCRETE_1_3]),
@@ -83,6 +84,7 @@ const LAYOUTS: [Layout; 13] = [
         partitions: Some(Partitions { offset: 344, media: 112 }),
         ..layout((1, 8), &[3360, 3872], &[ACCELERATOR, ACCELERATOR_1_7])
     },
+    layout((2, 0), &[120], &[APU_2_0]),
     layout((2, 1), &[120], &[APU]),
     layout((2, 2), &[128], &[APU, APU_2_2]),
     layout((2, 3), &[152], &[APU, APU_2_2]),
@@ -97,6 +99,28 @@ const fn layout(
 ) -> Layout {
     Layout { revision, sizes, slots, partitions: None }
 }
+
+/// Of the first kernels with such a table (5.9 to 5.11).
+const DISCRETE_1_0: &[Slot] = &[
+    Slot(F::TemperatureEdge, 16, 2, 1),
+    Slot(F::TemperatureJunction, 18, 2, 1),
+    Slot(F::TemperatureMemory, 20, 2, 1),
+    Slot(F::TemperatureVrGfx, 22, 2, 1),
+    Slot(F::TemperatureVrSoc, 24, 2, 1),
+    Slot(F::TemperatureVrMemory, 26, 2, 1),
+    Slot(F::ActivityGfx, 28, 2, 1),
+    Slot(F::ActivityMemory, 30, 2, 1),
+    Slot(F::ActivityMedia, 32, 2, 1),
+    Slot(F::AveragePower, 34, 2, 1),
+    Slot(F::ClockGfx, 54, 2, 1),
+    Slot(F::ClockSoc, 56, 2, 1),
+    Slot(F::ClockMemory, 58, 2, 1),
+    Slot(F::ClockVideo, 60, 2, 1),
+    Slot(F::ClockDecode, 62, 2, 1),
+    Slot(F::ThrottleStatus, 68, 4, 1),
+    Slot(F::PcieWidth, 74, 1, 1),
+    Slot(F::PcieSpeed, 75, 1, 1),
+];
 
 const DISCRETE: &[Slot] = &[
     Slot(F::TemperatureEdge, 4, 2, 1),
@@ -212,6 +236,18 @@ const APU: &[Slot] = &[
     Slot(F::ClockVideo, 84, 2, 1),
     Slot(F::ClockDecode, 86, 2, 1),
     Slot(F::ThrottleStatus, 108, 4, 1),
+];
+
+const APU_2_0: &[Slot] = &[
+    Slot(F::ActivityGfx, 40, 2, 1),
+    Slot(F::ActivityMedia, 42, 2, 1),
+    Slot(F::ClockGfx, 80, 2, 1),
+    Slot(F::ClockSoc, 82, 2, 1),
+    Slot(F::ClockMemory, 84, 2, 1),
+    Slot(F::ClockFabric, 86, 2, 1),
+    Slot(F::ClockVideo, 88, 2, 1),
+    Slot(F::ClockDecode, 90, 2, 1),
+    Slot(F::ThrottleStatus, 112, 4, 1),
 ];
 
 const APU_2_2: &[Slot] = &[Slot(F::IndependentThrottleStatus, 120, 8, 1)];

@@ -302,6 +302,38 @@ fn metrics_1_3_of_a_graphics_card() {
 }
 
 #[test]
+fn metrics_of_the_first_revisions() {
+    let health = with_metrics(&table(
+        1,
+        0,
+        80,
+        &[
+            (16, &[45, 0, 60, 0, 58, 0]),
+            (28, &[88, 0, 30, 0, 7, 0, 180, 0]),
+            (54, &1900_u16.to_le_bytes()),
+            (68, &3_u32.to_le_bytes()),
+            (74, &[16, 160]),
+        ],
+    ));
+    assert_eq!(health.temperature(TemperatureSensor::Edge), Some(Millidegrees(45_000)));
+    assert_eq!(health.activity.media, Some(Percent(7)));
+    assert_eq!(health.power.average, Some(Microwatts(180_000_000)));
+    assert_eq!(health.clocks[0].current, Some(Hertz(1_900_000_000)));
+    assert_eq!(health.throttling.chip_status, Some(3));
+    let link = (health.pcie.width, health.pcie.speed);
+    assert_eq!(link, (Some(16), Some(Megatransfers(16_000))));
+    let health = with_metrics(&table(
+        2,
+        0,
+        120,
+        &[(40, &[64, 0, 8, 0]), (80, &1500_u16.to_le_bytes()), (112, &1_u32.to_le_bytes())],
+    ));
+    assert_eq!((health.activity.gfx, health.activity.media), (Some(Percent(64)), Some(Percent(8))));
+    assert_eq!(health.clocks[0].current, Some(Hertz(1_500_000_000)));
+    assert_eq!(health.throttling.chip_status, Some(1));
+}
+
+#[test]
 fn metrics_of_accelerators() {
     // Junction, memory, regulator, power, activities stand at the same place in 1.4 to 1.8.
     let first: &[u8] = &[60, 0, 55, 0, 50, 0, 0xbc, 2, 91, 0, 33, 0];
@@ -412,7 +444,7 @@ fn metrics_1_9_describe_themselves() {
 #[test]
 fn a_table_of_another_size_or_revision_is_not_believed() {
     let values: &[(usize, &[u8])] = &[(4, &[45, 0, 60, 0, 58, 0])];
-    for (format, content, size) in [(1, 3, 118), (1, 3, 122), (1, 77, 120), (9, 0, 120), (1, 0, 80)]
+    for (format, content, size) in [(1, 3, 118), (1, 3, 122), (1, 77, 120), (9, 0, 120), (1, 0, 96)]
     {
         assert_eq!(with_metrics(&table(format, content, size, values)), Health::default());
     }
@@ -527,7 +559,7 @@ proptest! {
     #[test]
     fn any_table_with_a_known_header_is_read(
         layout in prop::sample::select(vec![
-            (1, 1, 96), (1, 3, 120), (1, 4, 288), (1, 5, 360), (1, 6, 1664), (1, 7, 2208),
+            (1, 0, 80), (2, 0, 120), (1, 1, 96), (1, 3, 120), (1, 4, 288), (1, 5, 360), (1, 6, 1664), (1, 7, 2208),
             (1, 8, 3360), (1, 9, 400), (2, 1, 120), (2, 4, 168), (3, 0, 264_u16),
         ]),
         fill in proptest::collection::vec(any::<u8>(), 4096),
