@@ -1,6 +1,6 @@
 //! Ends a command on Ctrl-C, on SIGTERM, or when its time is up.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -8,15 +8,17 @@ use signal_hook::iterator::Signals;
 
 use crate::exit::Failure;
 
-/// Calls `end` in a thread of its own when the user, the system or the clock ends the command. A second
-/// Ctrl-C kills the program, should ending take long.
+/// Calls `end` in a thread of its own once the user, the system or the clock ends the command, or `finish`
+/// returns. A second Ctrl-C kills the program, should ending take long.
 pub(crate) fn on_end(
     after: Option<Duration>,
+    finish: impl FnOnce() + Send + 'static,
     end: impl FnOnce() + Send + 'static,
 ) -> Result<(), Failure> {
     let failed = |error| Failure::Gpu(gpuev::Error::io("listen for signals", error));
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
     let (ended, told) = mpsc::channel::<()>();
+    let finished = ended.clone();
     spawn("gpuev-signals", move || {
         for signal in &mut signals {
             if ended.send(()).is_err() {
@@ -24,11 +26,13 @@ pub(crate) fn on_end(
             }
         }
     })?;
+    spawn("gpuev-finish", move || {
+        finish();
+        let _ended_otherwise = finished.send(());
+    })?;
     spawn("gpuev-end", move || {
         match after {
-            Some(after) => match told.recv_timeout(after) {
-                Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            },
+            Some(after) => drop(told.recv_timeout(after)),
             None => drop(told.recv()),
         }
         drop(told);

@@ -1,25 +1,218 @@
-//! What `--source` means.
+//! What `--source` means: this machine, a simulated one, or a recording.
 
-use gpuev::Machine;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Arc;
 
-use crate::args::{SourceArgs, no_such};
+use gpuev::{KfdVersion, Machine, OpenWith, Scope};
+use gpuev_sim::{Capture, Client, Kernel, Player, Scenario, SimMachine};
+
+use crate::args::{SourceArgs, duration, no_such};
 use crate::exit::Failure;
 
-/// A machine to work on, and what must live as long as it does.
+/// A machine to work on, and what happens on it if nothing does by itself.
 pub(crate) struct Source {
-    pub machine: Machine,
+    pub(crate) machine: Machine,
+    feed: Option<Feed>,
+}
+
+/// What a simulated machine goes through.
+enum Feed {
+    Scenario(SimMachine, Scenario),
+    Capture(SimMachine, Arc<[u8]>),
+}
+
+/// What goes on while it lives.
+pub(crate) enum Feeding {
+    /// Nothing that this program does.
+    Nothing,
+    /// A scenario in a thread of its own; dropping it stops it.
+    Scenario(Player),
+    /// A recording in a thread of its own.
+    Capture(std::thread::JoinHandle<()>),
+}
+
+/// A simulated machine in words: `sim[:SCENARIO][,gpus=N][,kernel=K][,rate=N][,seed=N][,count=N][,for=TIME]`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct SimSpec {
+    pub(crate) scenario: Scenario,
+    pub(crate) gpus: usize,
+    pub(crate) partitions: u32,
+    pub(crate) kernel: Kernel,
 }
 
 impl Source {
     /// Opens what `--source` names.
     pub(crate) fn open(args: &SourceArgs) -> Result<Self, Failure> {
-        match args.source.split_once(':').unwrap_or((&args.source, "")) {
-            ("host", "") => Ok(Self { machine: Machine::host() }),
-            (kind, _) => Err(Failure::Usage(format!(
-                "--source {}: {}",
-                args.source,
-                no_such("source", kind, &["host", "sim", "file"])
-            ))),
+        let text = &args.source;
+        let explain = |why: String| Failure::Usage(format!("--source {text}: {why}"));
+        match text.split_once([':', ',']).map_or((text.as_str(), ""), |(kind, rest)| (kind, rest)) {
+            ("host", "") => Ok(Self { machine: Machine::host(), feed: None }),
+            ("sim", rest) => {
+                let named = if text.starts_with("sim,") { format!(",{rest}") } else { rest.into() };
+                let spec = SimSpec::parse(&named).map_err(explain)?;
+                Self::simulated(&spec)
+            }
+            ("file", rest) if !rest.is_empty() => Self::recorded(rest, explain),
+            ("file", _) => Err(explain("which file? Write file:PATH".to_owned())),
+            (kind, _) => Err(explain(no_such("source", kind, &["host", "sim", "file"]))),
         }
+    }
+
+    fn simulated(spec: &SimSpec) -> Result<Self, Failure> {
+        let sim = spec.build()?;
+        Ok(Self { machine: machine_of(&sim), feed: Some(Feed::Scenario(sim, spec.scenario)) })
+    }
+
+    /// A driver's bytes, played through the FIFO of a simulated GPU: `PATH[,kernel=K]`.
+    fn recorded(text: &str, explain: impl Fn(String) -> Failure) -> Result<Self, Failure> {
+        let (path, kernel) = match text.rsplit_once(",kernel=") {
+            Some((path, kernel)) => (path, parse_kernel(kernel).map_err(&explain)?),
+            None => (text, Kernel::default()),
+        };
+        let bytes = std::fs::read(path).map_err(|error| explain(error.to_string()))?;
+        let sim = SimMachine::builder().kernel(kernel).build().map_err(no_sim)?;
+        Ok(Self { machine: machine_of(&sim), feed: Some(Feed::Capture(sim, bytes.into())) })
+    }
+
+    /// Lets happen what the source holds. Called once everybody listens.
+    pub(crate) fn begin(self) -> Result<Feeding, Failure> {
+        match self.feed {
+            None => Ok(Feeding::Nothing),
+            Some(Feed::Scenario(sim, scenario)) => {
+                sim.play(scenario).map(Feeding::Scenario).map_err(no_sim)
+            }
+            Some(Feed::Capture(sim, bytes)) => {
+                let play = move || {
+                    // A reader that is gone takes nothing more, and misses nothing.
+                    let _no_reader = sim.play_capture(0, Capture::new(&bytes));
+                };
+                std::thread::Builder::new()
+                    .name("gpuev-playback".to_owned())
+                    .spawn(play)
+                    .map(Feeding::Capture)
+                    .map_err(no_sim)
+            }
+        }
+    }
+}
+
+impl Feeding {
+    /// Waits until nothing more comes of itself; for ever where that is not known.
+    pub(crate) fn finish(self) {
+        match self {
+            Self::Nothing => loop {
+                std::thread::park();
+            },
+            Self::Scenario(player) => drop(player.join()),
+            Self::Capture(thread) => drop(thread.join()),
+        }
+    }
+}
+
+/// A simulated machine as the library sees it. The events are root's: those of all processes.
+fn machine_of(sim: &SimMachine) -> Machine {
+    let (major, minor) = sim.kfd_version();
+    let opener = sim.clone();
+    let open = move |gpu: &gpuev::Gpu| opener.open_events(gpu.id.kfd_id, &Client::root());
+    let scope = Scope::everything("a simulated machine hides nothing");
+    let source = OpenWith::new(KfdVersion { major, minor }, scope, open);
+    Machine::at(sim.root()).with_event_source(source)
+}
+
+fn no_sim(error: std::io::Error) -> Failure {
+    Failure::Gpu(gpuev::Error::io("simulate a machine", error))
+}
+
+impl SimSpec {
+    /// The words behind `sim:` or `sim`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let mut words = text.split(',');
+        let scenario = match words.next() {
+            None | Some("") => "mixed",
+            Some(name) => name,
+        };
+        let mut spec = Self {
+            scenario: parse_scenario(scenario)?,
+            gpus: 1,
+            partitions: 1,
+            kernel: Kernel::default(),
+        };
+        words.try_for_each(|word| spec.set(word))?;
+        Ok(spec)
+    }
+
+    fn set(&mut self, word: &str) -> Result<(), String> {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "gpus" => self.gpus = number(key, value, 0..=64)?,
+            "partitions" => self.partitions = number(key, value, 1..=63)?,
+            "kernel" => self.kernel = parse_kernel(value)?,
+            "rate" => self.scenario = self.scenario.rate(number(key, value, 1..=1_000_000)?),
+            "seed" => self.scenario = self.scenario.seed(number(key, value, 0..=u64::MAX)?),
+            "count" => self.scenario = self.scenario.count(number(key, value, 0..=u64::MAX)?),
+            "for" => self.scenario = self.scenario.duration(duration(value)?),
+            _ => {
+                let keys = ["gpus", "partitions", "kernel", "rate", "seed", "count", "for"];
+                return Err(no_such("setting", key, &keys));
+            }
+        }
+        Ok(())
+    }
+
+    /// The machine.
+    pub(crate) fn build(&self) -> Result<SimMachine, Failure> {
+        SimMachine::builder()
+            .gpus(self.gpus)
+            .partitions(self.partitions)
+            .kernel(self.kernel)
+            .build()
+            .map_err(no_sim)
+    }
+}
+
+fn parse_scenario(name: &str) -> Result<Scenario, String> {
+    let names: Vec<_> = Scenario::names().collect();
+    Scenario::by_name(name).map_err(|_| no_such("scenario", name, &names))
+}
+
+fn parse_kernel(name: &str) -> Result<Kernel, String> {
+    let names = Kernel::ALL.map(Kernel::name);
+    Kernel::from_str(name).map_err(|_| no_such("kernel", name, &names))
+}
+
+fn number<N>(key: &str, value: &str, range: RangeInclusive<N>) -> Result<N, String>
+where
+    N: FromStr + PartialOrd + Display,
+{
+    match value.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => {
+            let (least, most) = range.into_inner();
+            Err(format!("{key} must be a number from {least} to {most}, not {value:?}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulated_machine_is_told_in_words() {
+        let spec = SimSpec::parse("reset,gpus=8,kernel=6.1,seed=7").unwrap();
+        assert_eq!((spec.gpus, spec.kernel), (8, Kernel::V6_1));
+        assert_eq!(spec.scenario, Scenario::by_name("reset").unwrap().seed(7));
+        assert_eq!(SimSpec::parse("").unwrap().scenario, Scenario::by_name("mixed").unwrap());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_with_what_would() {
+        let told = |text: &str| SimSpec::parse(text).unwrap_err();
+        assert!(told("resett").contains("did you mean reset?"));
+        assert!(told("reset,gpu=1").contains("did you mean gpus?"));
+        assert!(told("reset,gpus=65").contains("from 0 to 64"));
+        assert!(told("reset,kernel=6.13").contains("no such kernel"));
     }
 }

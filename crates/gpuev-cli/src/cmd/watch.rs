@@ -34,7 +34,8 @@ pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
     let monitor = start(args, &source)?;
     let filter = filter(&args.filter, &monitor);
     let subscription = monitor.subscribe(filter);
-    signals::on_end(args.duration, move || drop(monitor))?;
+    let feeding = source.begin()?;
+    signals::on_end(args.duration, move || feeding.finish(), move || drop(monitor))?;
     let mut summary = Summary::new();
     let shown = show(args, subscription, &mut summary);
     summary.say();
