@@ -99,7 +99,7 @@ impl Device {
                 partition,
                 partitions: self.partitions,
                 render_minor: 128 + number,
-                card: 1 + number,
+                card: number,
                 present: self.present,
             }
         })

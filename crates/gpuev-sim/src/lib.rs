@@ -21,6 +21,7 @@ mod machine;
 mod metrics;
 mod playback;
 mod player;
+pub mod run;
 mod scenario;
 mod sensors;
 mod stage;

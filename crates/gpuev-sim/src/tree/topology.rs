@@ -18,23 +18,48 @@ pub(crate) fn write(
 ) -> io::Result<()> {
     let topology = format!("{KFD}/topology");
     tree.remove(format!("{topology}/nodes"))?;
-    write_cpu(tree, &format!("{topology}/nodes/0"))?;
     let present = devices.iter().filter(|device| device.present);
     let nodes = present.flat_map(|device| device.gpus().map(move |gpu| (device, gpu)));
+    let mut gpus = 0;
     for (node, (device, gpu)) in (1..).zip(nodes) {
-        write_gpu(tree, kernel, &format!("{topology}/nodes/{node}"), device, &gpu)?;
+        let dir = format!("{topology}/nodes/{node}");
+        write_gpu(tree, kernel, &dir, device, &gpu)?;
+        write_links(tree, &dir, node, 0..1)?;
+        gpus = node;
     }
+    write_cpu(tree, &format!("{topology}/nodes/0"), gpus)?;
     let oem = "platform_oem 35498446626881\nplatform_id 1329222514\nplatform_rev 1\n";
     tree.write(format!("{topology}/system_properties"), oem)?;
     tree.write(format!("{topology}/generation_id"), format!("{generation}\n"))
 }
 
-fn write_cpu(tree: &Tree, dir: &str) -> io::Result<()> {
+/// PCI Express from node `from` to each of `to`, and the folder for links between GPUs, which
+/// readers expect even when it is empty.
+fn write_links(tree: &Tree, dir: &str, from: u32, to: std::ops::Range<u32>) -> io::Result<()> {
+    tree.mkdir(format!("{dir}/io_links"))?;
+    tree.mkdir(format!("{dir}/p2p_links"))?;
+    for (link, to) in to.enumerate() {
+        let properties = format!(
+            "type 2\nversion_major 0\nversion_minor 0\nnode_from {from}\nnode_to {to}\nweight 20\n\
+             min_latency 0\nmax_latency 0\nmin_bandwidth 312\nmax_bandwidth 31507\n\
+             recommended_transfer_size 0\nrecommended_sdma_engine_id_mask 0\nflags 1\n"
+        );
+        tree.write(format!("{dir}/io_links/{link}/properties"), properties)?;
+    }
+    Ok(())
+}
+
+fn write_cpu(tree: &Tree, dir: &str, gpus: u32) -> io::Result<()> {
+    write_links(tree, dir, 0, 1..gpus + 1)?;
     tree.write(format!("{dir}/gpu_id"), "0\n")?;
     tree.write(format!("{dir}/name"), "\n")?;
     tree.write(format!("{dir}/mem_banks/0/properties"), memory_bank(0, 134_902_976_512))?;
-    let properties =
-        [("cpu_cores_count", 64), ("mem_banks_count", 1), ("max_engine_clk_ccompute", 3_700)];
+    let properties = [
+        ("cpu_cores_count", 64),
+        ("mem_banks_count", 1),
+        ("io_links_count", u64::from(gpus)),
+        ("max_engine_clk_ccompute", 3_700),
+    ];
     tree.write(format!("{dir}/properties"), lines(&properties))
 }
 
