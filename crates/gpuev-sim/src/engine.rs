@@ -3,7 +3,8 @@
 //! A [`Port`] is one GPU as the driver sees it: the list of event files that listen to it.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::client::{self, Client};
 use crate::clock::boot_ns;
@@ -44,10 +45,14 @@ pub(crate) struct Port {
     files: Mutex<Files>,
 }
 
+/// How often a transport that lags is asked whether it got on.
+const PUMP: Duration = Duration::from_millis(1);
+
 #[derive(Default)]
 struct Files {
     open: Vec<EventFile>,
     closed: Vec<EventFileStats>,
+    pumped: bool,
 }
 
 impl Port {
@@ -89,7 +94,10 @@ impl Port {
     }
 
     /// Raises events with their stamps, one after the other; they become readable together.
-    pub(crate) fn emit<'e>(&self, events: impl IntoIterator<Item = (u64, &'e DriverEvent)>) {
+    pub(crate) fn emit<'e>(
+        self: &Arc<Self>,
+        events: impl IntoIterator<Item = (u64, &'e DriverEvent)>,
+    ) {
         let mut files = self.lock();
         files.open.iter_mut().for_each(EventFile::take_control);
         let mut line = Line::new();
@@ -99,19 +107,24 @@ impl Port {
                 files.offer(event.id(), event.pid(), line.as_bytes());
             }
         }
-        files.flush();
+        self.flush(files);
     }
 
     /// Puts bytes through the rules as one message, as they are.
-    pub(crate) fn emit_raw(&self, id: u32, pid: Option<Pid>, bytes: &[u8]) {
+    pub(crate) fn emit_raw(self: &Arc<Self>, id: u32, pid: Option<Pid>, bytes: &[u8]) {
         let mut files = self.lock();
         files.open.iter_mut().for_each(EventFile::take_control);
         files.offer(id, pid, bytes);
-        files.flush();
+        self.flush(files);
     }
 
     /// As [`Port::emit_raw`], but only if every file that would take the bytes has room for them.
-    pub(crate) fn emit_raw_if_room(&self, id: u32, pid: Option<Pid>, bytes: &[u8]) -> bool {
+    pub(crate) fn emit_raw_if_room(
+        self: &Arc<Self>,
+        id: u32,
+        pid: Option<Pid>,
+        bytes: &[u8],
+    ) -> bool {
         let mut files = self.lock();
         files.open.iter_mut().for_each(EventFile::take_control);
         files.retire();
@@ -120,8 +133,34 @@ impl Port {
             return false;
         }
         files.offer(id, pid, bytes);
-        files.flush();
+        self.flush(files);
         true
+    }
+
+    fn flush(self: &Arc<Self>, mut files: MutexGuard<'_, Files>) {
+        files.flush();
+        if files.pumped || !files.lags() {
+            return;
+        }
+        let port = Arc::downgrade(self);
+        let pump = std::thread::Builder::new().name("gpuev-sim-pump".to_owned());
+        // Without a thread the next event does it.
+        files.pumped = pump.spawn(move || pump_until_done(&port)).is_ok();
+    }
+}
+
+/// Helps transports on that had no room in the operating system, as long as there are any.
+fn pump_until_done(port: &Weak<Port>) {
+    loop {
+        std::thread::sleep(PUMP);
+        let Some(port) = port.upgrade() else { return };
+        let mut files = port.lock();
+        files.open.iter_mut().for_each(EventFile::take_control);
+        files.retire();
+        files.pumped = files.lags();
+        if !files.pumped {
+            return;
+        }
     }
 }
 
@@ -139,6 +178,10 @@ impl Files {
             file.flush();
         }
         self.retire();
+    }
+
+    fn lags(&self) -> bool {
+        self.open.iter().any(|file| file.transport.lags())
     }
 
     fn retire(&mut self) {

@@ -34,4 +34,10 @@ pub(crate) trait Transport: Send {
     /// # Errors
     /// The client's end is gone, or the operating system refuses; nothing was delivered.
     fn push(&mut self, lines: &[u8]) -> io::Result<()>;
+
+    /// Whether what was pushed is in part not readable yet, so that [`Transport::control`] has to
+    /// be called again in a while.
+    fn lags(&self) -> bool {
+        false
+    }
 }

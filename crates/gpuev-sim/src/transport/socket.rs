@@ -169,11 +169,66 @@ impl Transport for SocketTransport {
         self.backlog.extend_from_slice(&lines[sent..]);
         Ok(())
     }
+
+    fn lags(&self) -> bool {
+        !self.backlog.is_empty()
+    }
 }
 
 impl Drop for SocketTransport {
     fn drop(&mut self) {
         // A mask left unread would turn the client's end of file into ECONNRESET.
         self.control();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &OwnedFd, size: usize) -> Vec<u8> {
+        let mut buffer = vec![0; size];
+        let taken = rustix::io::read(file, &mut buffer).unwrap_or(0);
+        buffer.truncate(taken);
+        buffer
+    }
+
+    #[test]
+    fn what_the_system_has_no_buffer_for_waits_and_comes_in_order() {
+        let (mut transport, client) = SocketTransport::open(8192, None).unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&transport.driver_end, 4096).unwrap();
+        let lines: Vec<String> = (1000..1500).map(|number| format!("2 1:{number}\n")).collect();
+        for line in &lines {
+            transport.push(line.as_bytes()).unwrap();
+        }
+        assert!(transport.lags());
+        assert_eq!(transport.held(usize::MAX).unwrap(), lines.concat().len());
+        let mut all = Vec::new();
+        while all.len() < lines.concat().len() {
+            all.extend(read(&client, 1 << 16));
+            transport.control();
+        }
+        assert_eq!(all, lines.concat().into_bytes());
+        assert!(!transport.lags());
+    }
+
+    #[test]
+    fn without_sock_diag_unread_bytes_are_counted_too() {
+        let (mut transport, client) = SocketTransport::open(1024, None).unwrap();
+        transport.push(b"2 400:7\n").unwrap();
+        assert_eq!(transport.held(8).unwrap(), 8);
+        assert_eq!(read(&client, 3), b"2 4");
+        assert_eq!(transport.held(8).unwrap(), 5);
+        assert_eq!(read(&client, 100), b"00:7\n");
+        assert_eq!(transport.held(8).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_closed_end_is_an_error_where_it_can_be_seen() {
+        let diag = SockDiag::open().map(Arc::new).unwrap();
+        let (mut transport, client) = SocketTransport::open(1024, Some(diag)).unwrap();
+        drop(client);
+        assert!(transport.control().closed);
+        assert!(transport.held(0).is_err() && transport.push(b"x").is_err());
     }
 }
