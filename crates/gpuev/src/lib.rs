@@ -36,7 +36,9 @@ pub use event::{
     Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, Migration, Severity,
 };
 pub use filter::Filter;
-pub use gpuev_kfd::{Access, EventMask, EventType, FaultOutcome, KfdVersion, names};
+pub use gpuev_kfd::{
+    Access, EventMask, EventType, FaultOutcome, KfdVersion, Record, decode, names,
+};
 pub use identity::{Bdf, GpuId, UniqueId};
 pub use machine::{DeniedNode, DriverInfo, GfxTarget, Gpu, Inventory, Machine, UnreadableNode};
 pub use monitor::{Monitor, MonitorBuilder};

@@ -1,0 +1,317 @@
+//! Reading a history, also while it is written.
+//!
+//! Items are read in portions, each a transaction of its own: a reader that takes hours, a replay say,
+//! keeps the writer from nothing, and memory does not grow with the file.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use gpuev::time::Anchor;
+use gpuev::{Gap, Item, Result};
+use rusqlite::Connection;
+
+use crate::failure::failed;
+use crate::named::Named;
+use crate::open::read_only;
+use crate::query::Query;
+use crate::row::{EVENT_COLUMNS, GAP_COLUMNS, Place, Row, read_event, read_gap};
+use crate::session::Session;
+use crate::value::{GPU_COLUMNS, gpu, signed};
+
+/// Items of a transaction.
+const PORTION: i64 = 65_536;
+
+/// Items that an iterator holds.
+const HELD: i64 = 1024;
+
+/// A history, open for reading.
+#[derive(Debug)]
+pub struct History {
+    connection: Connection,
+    path: PathBuf,
+    named: RefCell<Named>,
+}
+
+/// One time that a recorder ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordedSession {
+    /// Counts the sessions of the file, from 1.
+    pub id: i64,
+    /// The number of its first item; it has all up to the next session's.
+    pub first_item: i64,
+    /// Where and when, with its GPUs as they appeared.
+    pub session: Session,
+}
+
+/// The items after the first number, up to the second.
+pub(crate) type Portion = (i64, i64);
+
+impl History {
+    /// Opens the history at `path`.
+    ///
+    /// # Errors
+    /// Where there is none, or what is there is something else, newer, truncated or damaged.
+    pub fn open(path: &Path) -> Result<Self> {
+        let connection = read_only(path)?;
+        Ok(Self { connection, path: path.to_owned(), named: RefCell::default() })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The sessions, oldest first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn sessions(&self) -> Result<Vec<RecordedSession>> {
+        self.read(|connection| {
+            let mut select = connection.prepare_cached("SELECT * FROM session ORDER BY id")?;
+            let mut sessions: Vec<RecordedSession> =
+                select.query_map([], read_session)?.collect::<rusqlite::Result<_>>()?;
+            let gpus =
+                format!("SELECT {GPU_COLUMNS}, name FROM gpu WHERE session = ?1 ORDER BY id");
+            let mut gpus = connection.prepare_cached(&gpus)?;
+            for recorded in &mut sessions {
+                let of_session =
+                    gpus.query_map([recorded.id], |row| Ok((gpu(row, 0)?, row.get(5)?)))?;
+                recorded.session.gpus = of_session.collect::<rusqlite::Result<_>>()?;
+            }
+            Ok(sessions)
+        })
+    }
+
+    /// From when to when there are items, in nanoseconds since 1970; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn unix_range_ns(&self) -> Result<Option<(i64, i64)>> {
+        let select = "SELECT min(from_unix_ns), max(to_unix_ns) FROM batch";
+        let range: (Option<i64>, Option<i64>) = self.read(|connection| {
+            connection.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        })?;
+        Ok(range.0.zip(range.1))
+    }
+
+    /// The number of the last item; 0 where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn last_item(&self) -> Result<i64> {
+        let select = "SELECT coalesce(max(last_item), 0) FROM batch";
+        self.read(|connection| connection.prepare_cached(select)?.query_row([], |row| row.get(0)))
+    }
+
+    /// The items that `query` wants, in order. At the end of the history it gives `None`; where more has been
+    /// recorded since, it goes on when asked again.
+    #[must_use]
+    pub fn items(&self, query: &Query) -> Items<'_> {
+        Items {
+            history: self,
+            after: query.first_after(),
+            query: query.clone(),
+            held: VecDeque::new(),
+            failed: false,
+        }
+    }
+
+    /// Gives `visit` each item that `query` wants without copying it. Returns the number of the last item that
+    /// was looked at, to go on from ([`Query::after_item`]).
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn visit(
+        &self,
+        query: &Query,
+        mut visit: impl FnMut(Place, Row<'_>) -> ControlFlow<()>,
+    ) -> Result<i64> {
+        let mut after = query.first_after();
+        while let Some(portion) = self.portion(query, after, PORTION)? {
+            let mut stopped_at = None;
+            self.visit_portion(portion, |place, row| {
+                if query.wants(&row) && visit(place, row).is_break() {
+                    stopped_at = Some(place.item);
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            })?;
+            if let Some(item) = stopped_at {
+                return Ok(item);
+            }
+            after = portion.1;
+        }
+        Ok(after)
+    }
+
+    /// The next items, at most `length` of them, that `query` may want.
+    pub(crate) fn portion(
+        &self,
+        query: &Query,
+        after: i64,
+        length: i64,
+    ) -> Result<Option<Portion>> {
+        let (from, to) = query.unix_range_ns();
+        self.read(|connection| {
+            let select = "SELECT first_item, last_item FROM batch
+                WHERE last_item > ?1 AND to_unix_ns >= ?2 AND from_unix_ns < ?3
+                ORDER BY last_item";
+            let mut select = connection.prepare_cached(select)?;
+            let mut batches = select.query((after, from, to))?;
+            let mut portion: Option<Portion> = None;
+            while let Some(batch) = batches.next()? {
+                let (first, last): (i64, i64) = (batch.get(0)?, batch.get(1)?);
+                let (begin, end) = portion.unwrap_or((after.max(first - 1), first - 1));
+                if portion.is_some() && end < first - 1 {
+                    break;
+                }
+                let limit = begin.saturating_add(length);
+                portion = Some((begin, last.min(limit)));
+                if last >= limit {
+                    break;
+                }
+            }
+            Ok(portion)
+        })
+    }
+
+    /// Gives `visit` each item of `portion`.
+    pub(crate) fn visit_portion(
+        &self,
+        portion: Portion,
+        mut visit: impl FnMut(Place, Row<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.read(|connection| {
+            let _snapshot = connection.unchecked_transaction()?;
+            // Taken, not borrowed: `visit` may read the history itself.
+            let mut named = self.named.take();
+            let mut gaps = read_gaps(connection, &mut named, portion)?;
+            let mut doubtful = read_doubtful(connection, portion)?;
+            let mut select = connection.prepare_cached(&format!(
+                "SELECT {EVENT_COLUMNS} FROM event WHERE id > ?1 AND id <= ?2 ORDER BY id"
+            ))?;
+            let mut events = select.query(portion)?;
+            let mut give = |place, row: Row<'_>| visit(place, row).is_break();
+            while let Some(row) = events.next()? {
+                let item = signed(row.get_ref(0)?);
+                while gaps.front().is_some_and(|(place, _)| place.item < item) {
+                    let gap = gaps.pop_front();
+                    if gap.is_some_and(|(place, gap)| give(place, Row::Gap(&gap))) {
+                        return Ok(());
+                    }
+                }
+                let (gpu, session) = named.gpu(connection, signed(row.get_ref(1)?))?;
+                let comm = named.process(connection, signed(row.get_ref(2)?))?;
+                let doubted = doubtful.front() == Some(&item);
+                if doubted {
+                    doubtful.pop_front();
+                }
+                let facts = read_event(row, gpu, comm, doubted)?;
+                if give(Place { item, session }, Row::Event(facts)) {
+                    return Ok(());
+                }
+            }
+            for (place, gap) in &gaps {
+                if give(*place, Row::Gap(gap)) {
+                    break;
+                }
+            }
+            self.named.replace(named);
+            Ok(())
+        })
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        work(&self.connection).map_err(|error| failed("read", &self.path, &error))
+    }
+}
+
+fn read_gaps(
+    connection: &Connection,
+    named: &mut Named,
+    portion: Portion,
+) -> rusqlite::Result<VecDeque<(Place, Gap)>> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {GAP_COLUMNS} FROM gap WHERE id > ?1 AND id <= ?2 ORDER BY id"
+    ))?;
+    let gaps = select.query_map(portion, |row| {
+        let (gpu, session) = named.gpu(connection, signed(row.get_ref(1)?))?;
+        Ok((Place { item: row.get(0)?, session }, read_gap(row, gpu)?))
+    })?;
+    gaps.collect()
+}
+
+fn read_doubtful(connection: &Connection, portion: Portion) -> rusqlite::Result<VecDeque<i64>> {
+    let select = "SELECT event FROM doubtful WHERE event > ?1 AND event <= ?2 ORDER BY event";
+    connection.prepare_cached(select)?.query_map(portion, |row| row.get(0))?.collect()
+}
+
+fn read_session(row: &rusqlite::Row<'_>) -> rusqlite::Result<RecordedSession> {
+    let anchor = |boot_ns: i64, unix_ns| Anchor { boot_ns: boot_ns.cast_unsigned(), unix_ns };
+    let ended: (Option<i64>, Option<i64>) = (row.get("ended_boot_ns")?, row.get("ended_unix_ns")?);
+    let started = anchor(row.get("started_boot_ns")?, row.get("started_unix_ns")?);
+    let session = Session {
+        host: row.get("host")?,
+        boot_id: row.get("boot_id")?,
+        kernel: row.get("kernel")?,
+        recorder: row.get("recorder")?,
+        scope: row.get("scope")?,
+        ended: ended.0.zip(ended.1).map(|(boot_ns, unix_ns)| anchor(boot_ns, unix_ns)),
+        ..Session::unknown(started)
+    };
+    Ok(RecordedSession { id: row.get("id")?, first_item: row.get("first_item")?, session })
+}
+
+/// Items of a history. Holds some hundred of them at a time.
+#[derive(Debug)]
+pub struct Items<'h> {
+    history: &'h History,
+    query: Query,
+    after: i64,
+    held: VecDeque<(Place, Item)>,
+    failed: bool,
+}
+
+impl Items<'_> {
+    /// The next item and where it lies.
+    ///
+    /// # Errors
+    /// Where the file cannot be read; nothing follows.
+    pub fn next_placed(&mut self) -> Result<Option<(Place, Item)>> {
+        while self.held.is_empty() && !self.failed {
+            let portion = self.history.portion(&self.query, self.after, HELD);
+            let filled = portion.and_then(|portion| match portion {
+                Some(portion) => self.fill(portion).map(|()| true),
+                None => Ok(false),
+            });
+            self.failed = filled.is_err();
+            if !filled? {
+                break;
+            }
+        }
+        Ok(self.held.pop_front())
+    }
+
+    fn fill(&mut self, portion: Portion) -> Result<()> {
+        self.history.visit_portion(portion, |place, row| {
+            if self.query.wants(&row) {
+                self.held.push_back((place, row.to_item()));
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.after = portion.1;
+        Ok(())
+    }
+}
+
+impl Iterator for Items<'_> {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Result<Item>> {
+        Some(self.next_placed().transpose()?.map(|(_, item)| item))
+    }
+}

@@ -1,0 +1,31 @@
+//! What happened, on disk: record, query, report, export.
+//!
+//! A history is an SQLite file (`docs/history-schema.md`) that keeps facts: the driver's line, the GPU, the
+//! clocks, the sequence number, the process, the gaps. Everything else is computed from them by the code
+//! that also runs live.
+
+#![forbid(unsafe_code)]
+
+mod failure;
+mod history;
+mod lock;
+mod named;
+mod open;
+mod process;
+mod query;
+mod recorder;
+mod retention;
+mod row;
+mod schema;
+mod session;
+mod value;
+mod writer;
+
+pub use history::{History, Items, RecordedSession};
+pub use query::Query;
+pub use recorder::{Progress, Recorder};
+pub use retention::Retention;
+pub use row::{Place, Row};
+pub use schema::VERSION;
+pub use session::Session;
+pub use writer::Writer;

@@ -1,0 +1,118 @@
+//! Processes of a history: each is written once and named by a number in every event.
+
+use std::collections::HashMap;
+
+use gpuev::Comm;
+use gpuev::process::Process;
+use rusqlite::Connection;
+
+use crate::value::{Name, Text};
+
+/// So many are remembered. Then all are forgotten and written anew as they come: events from there on name no
+/// older row, and retention can delete those with the events that do.
+const REMEMBERED: usize = 16_384;
+
+/// So many that were just written wait to be described.
+const UNDESCRIBED: usize = 256;
+
+/// Gives processes their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessNumbers {
+    numbers: HashMap<(u32, Comm), i64>,
+    last: Option<((u32, Comm), i64)>,
+    /// The first that events from now on may name.
+    first: i64,
+    undescribed: Vec<Undescribed>,
+}
+
+/// A process of which only pid and name are written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Undescribed {
+    pub(crate) number: i64,
+    pub(crate) pid: u32,
+    pub(crate) name: Comm,
+}
+
+impl ProcessNumbers {
+    /// Numbers for a file that has none above `last`.
+    pub(crate) fn after(last: i64) -> Self {
+        Self { first: last.saturating_add(1), ..Self::default() }
+    }
+
+    /// The first number that events from now on may name.
+    pub(crate) fn first(&self) -> i64 {
+        self.first
+    }
+
+    /// The number of the process, which is written where it is new.
+    pub(crate) fn number(
+        &mut self,
+        connection: &Connection,
+        session: i64,
+        pid: u32,
+        name: Comm,
+    ) -> rusqlite::Result<i64> {
+        let key = (pid, name);
+        if let Some((last, number)) = self.last
+            && last == key
+        {
+            return Ok(number);
+        }
+        let number = match self.numbers.get(&key) {
+            Some(number) => *number,
+            None => self.write(connection, session, key)?,
+        };
+        self.last = Some((key, number));
+        Ok(number)
+    }
+
+    fn write(
+        &mut self,
+        connection: &Connection,
+        session: i64,
+        key: (u32, Comm),
+    ) -> rusqlite::Result<i64> {
+        let insert = "INSERT INTO process (session, pid, name) VALUES (?1, ?2, ?3)";
+        connection.prepare_cached(insert)?.execute((session, key.0, Name(key.1)))?;
+        let number = connection.last_insert_rowid();
+        if self.numbers.len() >= REMEMBERED {
+            self.numbers.clear();
+            self.first = number;
+        }
+        self.numbers.insert(key, number);
+        if self.undescribed.len() < UNDESCRIBED {
+            self.undescribed.push(Undescribed { number, pid: key.0, name: key.1 });
+        }
+        Ok(number)
+    }
+
+    /// Those that were written since this was last asked.
+    pub(crate) fn take_undescribed(&mut self) -> Vec<Undescribed> {
+        std::mem::take(&mut self.undescribed)
+    }
+}
+
+/// Adds what is known of a process to its row.
+pub(crate) fn describe(
+    connection: &Connection,
+    number: i64,
+    process: &Process,
+) -> rusqlite::Result<()> {
+    let update = "UPDATE process SET host_pid = ?2, started_boot_ns = ?3, user = ?4, command = ?5,
+        cgroup = ?6, slurm_job = ?7, pod_uid = ?8, container_id = ?9, unit = ?10 WHERE id = ?1";
+    let command = process.command.join(&b' ');
+    let belongs = &process.attribution;
+    connection.prepare_cached(update)?.execute((
+        number,
+        process.pid,
+        process.start_boot_ns.map(u64::cast_signed),
+        process.user.as_deref(),
+        Some(Text(&command)).filter(|_| !command.is_empty()),
+        belongs.cgroup.as_deref(),
+        belongs.slurm.as_ref().map(|task| task.job.cast_signed()),
+        belongs.kubernetes.as_ref().map(|pod| pod.uid.as_str()),
+        belongs.container.as_ref().map(|container| container.id.as_str()),
+        belongs.unit.as_deref().or(belongs.user_unit.as_deref()),
+    ))?;
+    Ok(())
+}

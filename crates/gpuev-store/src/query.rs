@@ -1,0 +1,70 @@
+//! Which part of a history is wanted.
+
+use gpuev::{Filter, decode};
+
+use crate::row::Row;
+
+/// Which items of a history are wanted; the default is all, in the order in which they were recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Query {
+    filter: Option<Filter>,
+    from_unix_ns: Option<i64>,
+    to_unix_ns: Option<i64>,
+    after_item: i64,
+}
+
+impl Query {
+    /// Everything.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only what passes `filter`.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = (filter != Filter::new()).then_some(filter);
+        self
+    }
+
+    /// Only what happened at or after this time, in nanoseconds since 1970.
+    #[must_use]
+    pub fn from_unix_ns(mut self, from: i64) -> Self {
+        self.from_unix_ns = Some(from);
+        self
+    }
+
+    /// Only what happened before this time, in nanoseconds since 1970.
+    #[must_use]
+    pub fn to_unix_ns(mut self, to: i64) -> Self {
+        self.to_unix_ns = Some(to);
+        self
+    }
+
+    /// Only items after the one with this number: to go on where one stopped.
+    #[must_use]
+    pub fn after_item(mut self, id: i64) -> Self {
+        self.after_item = id;
+        self
+    }
+
+    pub(crate) fn first_after(&self) -> i64 {
+        self.after_item
+    }
+
+    /// The times that batches must touch.
+    pub(crate) fn unix_range_ns(&self) -> (i64, i64) {
+        (self.from_unix_ns.unwrap_or(i64::MIN), self.to_unix_ns.unwrap_or(i64::MAX))
+    }
+
+    pub(crate) fn wants(&self, row: &Row<'_>) -> bool {
+        let (from, to) = row.unix_range_ns();
+        let in_time = self.from_unix_ns.is_none_or(|wanted| to >= wanted)
+            && self.to_unix_ns.is_none_or(|wanted| from < wanted);
+        in_time
+            && self.filter.as_ref().is_none_or(|filter| match row {
+                Row::Event(facts) => filter.passes(facts.gpu, &decode(facts.raw)),
+                Row::Gap(gap) => filter.passes_gpu(gap.gpu),
+            })
+    }
+}

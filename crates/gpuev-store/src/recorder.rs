@@ -1,0 +1,168 @@
+//! Recording what happens, in a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use gpuev::process::{Processes, Resolution};
+use gpuev::{Error, ErrorKind, Item, Result, Subscription};
+
+use crate::writer::Writer;
+
+/// An item is on disk at most so long after it was taken: half of what may be lost, the rest is for the disk.
+const COMMIT_AFTER: Duration = Duration::from_millis(500);
+
+/// Between looks at the clock.
+const ITEMS_BETWEEN_LOOKS: u32 = 256;
+
+/// Writes what a subscription gives. The subscription's queue is the buffer: when the disk is slow it fills,
+/// and what it drops is a gap; nobody waits.
+#[derive(Debug)]
+pub struct Recorder {
+    thread: JoinHandle<Result<()>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    events: AtomicU64,
+    gaps: AtomicU64,
+    lost: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// How far a recording is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Events taken.
+    pub events: u64,
+    /// Gaps taken.
+    pub gaps: u64,
+    /// Events that those gaps count; some do not know how many.
+    pub lost: u64,
+    /// Bytes on disk as of the last commit.
+    pub bytes: u64,
+}
+
+impl Recorder {
+    /// Starts the thread. It ends when the subscription does, i.e. when its monitor is dropped. What
+    /// `processes` knows of those that appear is noted with them.
+    ///
+    /// # Errors
+    /// Where no thread is left.
+    pub fn start(writer: Writer, subscription: Subscription, processes: Processes) -> Result<Self> {
+        let counts = Arc::new(Counts::default());
+        let thread = std::thread::Builder::new()
+            .name("gpuev-record".to_owned())
+            .spawn({
+                let counts = Arc::clone(&counts);
+                move || record(writer, subscription, &processes, &counts)
+            })
+            .map_err(|error| Error::io("start the recording thread", error))?;
+        Ok(Self { thread, counts })
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.counts.progress()
+    }
+
+    /// Whether it has ended: the subscription did, or writing failed, which [`finish`](Self::finish) tells.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until the subscription has ended and all is written.
+    ///
+    /// # Errors
+    /// Why writing failed. What was committed before is there.
+    pub fn finish(self) -> Result<Progress> {
+        let ended = self.thread.join();
+        ended.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Stopped, "the recording thread panicked"))
+        })?;
+        Ok(self.counts.progress())
+    }
+}
+
+impl Counts {
+    fn progress(&self) -> Progress {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Progress {
+            events: count(&self.events),
+            gaps: count(&self.gaps),
+            lost: count(&self.lost),
+            bytes: count(&self.bytes),
+        }
+    }
+
+    fn add(&self, item: &Item) {
+        match item {
+            Item::Event(_) => self.events.fetch_add(1, Ordering::Relaxed),
+            Item::Gap(gap) => {
+                self.lost.fetch_add(gap.count.unwrap_or(0), Ordering::Relaxed);
+                self.gaps.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+}
+
+fn record(
+    mut writer: Writer,
+    mut items: Subscription,
+    processes: &Processes,
+    counts: &Counts,
+) -> Result<()> {
+    counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
+    while let Some(first) = items.wait(None) {
+        record_burst(&mut writer, &mut items, first, counts)?;
+        describe(&mut writer, processes)?;
+        writer.commit()?;
+        counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
+    }
+    writer.close()
+}
+
+/// Writes `first` and what follows it within the time that a commit may wait.
+fn record_burst(
+    writer: &mut Writer,
+    items: &mut Subscription,
+    first: Item,
+    counts: &Counts,
+) -> Result<()> {
+    let due = Instant::now() + COMMIT_AFTER;
+    let mut next = Some(first);
+    let mut unlooked = 0;
+    while let Some(item) = next {
+        counts.add(&item);
+        writer.append(&item)?;
+        unlooked += 1;
+        if unlooked >= ITEMS_BETWEEN_LOOKS {
+            unlooked = 0;
+            if Instant::now() >= due {
+                break;
+            }
+        }
+        next = items.try_next();
+        if next.is_none() {
+            next = items.wait(Some(due.saturating_duration_since(Instant::now())));
+        }
+    }
+    Ok(())
+}
+
+/// Notes who the new processes are, while they still run.
+fn describe(writer: &mut Writer, processes: &Processes) -> Result<()> {
+    for new in writer.take_undescribed() {
+        if let Resolution::Exact(pid) = processes.resolve(new.pid, new.name)
+            && let Some(process) = processes.describe(pid)
+        {
+            writer.describe(new.number, &process)?;
+        }
+    }
+    Ok(())
+}

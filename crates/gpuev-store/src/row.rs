@@ -1,0 +1,144 @@
+//! An event or gap as a row, and back, without a bit of difference.
+//!
+//! A row keeps what cannot be had from the line: the driver's time, the pid and all else that the line says
+//! is read from it again, by the code that read it the first time.
+
+use gpuev::{Clock, Comm, Event, EventFacts, EventTime, Gap, GapCause, GpuId, Item, decode};
+
+use crate::value::{Text, bytes, signed, unsigned};
+
+/// An item as it lies in the file, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub enum Row<'a> {
+    /// An event.
+    Event(EventFacts<'a>),
+    /// A gap.
+    Gap(&'a Gap),
+}
+
+/// Where an item lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Place {
+    /// Its number: counts events and gaps in the order in which they were recorded.
+    pub item: i64,
+    /// The session that it is of: its times of `CLOCK_BOOTTIME` can be compared within that.
+    pub session: i64,
+}
+
+impl Row<'_> {
+    /// As an item of its own.
+    #[must_use]
+    pub fn to_item(&self) -> Item {
+        match *self {
+            Self::Event(facts) => Item::Event(Event::from_facts(facts)),
+            Self::Gap(gap) => Item::Gap(gap.clone()),
+        }
+    }
+
+    /// The GPU that it is about.
+    #[must_use]
+    pub fn gpu(&self) -> GpuId {
+        match self {
+            Self::Event(facts) => facts.gpu,
+            Self::Gap(gap) => gap.gpu,
+        }
+    }
+
+    /// From when to when, in nanoseconds since 1970: a gap takes time, an event takes none.
+    #[must_use]
+    pub fn unix_range_ns(&self) -> (i64, i64) {
+        match self {
+            Self::Event(facts) => (facts.time.unix_ns, facts.time.unix_ns),
+            Self::Gap(gap) => gap_range_ns(gap),
+        }
+    }
+}
+
+pub(crate) fn gap_range_ns(gap: &Gap) -> (i64, i64) {
+    let length = gap.to_boot_ns.saturating_sub(gap.from_boot_ns);
+    (gap.unix_ns.saturating_sub_unsigned(length), gap.unix_ns)
+}
+
+pub(crate) const INSERT_EVENT: &str = "INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+/// Executes [`INSERT_EVENT`]. `id`, `gpu` and `process` are the numbers of the rows.
+pub(crate) fn insert_event(
+    insert: &mut rusqlite::CachedStatement<'_>,
+    (id, gpu, process): (i64, i64, Option<i64>),
+    event: &Event,
+) -> rusqlite::Result<()> {
+    insert.execute((
+        id,
+        gpu,
+        process,
+        event.time.received_boot_ns.cast_signed(),
+        event.time.unix_ns,
+        Text(event.raw()),
+        event.event_type().map(gpuev::EventType::id),
+        event.seq.cast_signed(),
+    ))?;
+    Ok(())
+}
+
+/// What [`read_event`] reads; the first ones are the first of the table, because SQLite walks over the rest.
+pub(crate) const EVENT_COLUMNS: &str = "id, gpu, process, received_boot_ns, unix_ns, raw, seq";
+
+/// The facts of an event from a row of [`EVENT_COLUMNS`].
+pub(crate) fn read_event<'r>(
+    row: &'r rusqlite::Row<'_>,
+    gpu: GpuId,
+    comm: Comm,
+    doubtful: bool,
+) -> rusqlite::Result<EventFacts<'r>> {
+    let received_boot_ns = unsigned(row.get_ref(3)?);
+    let raw = bytes(row.get_ref(5)?);
+    let stamp = decode(raw).stamp();
+    let time = EventTime {
+        boot_ns: stamp.map_or(received_boot_ns, |stamp| stamp.boot_ns),
+        clock: if stamp.is_some() { Clock::Driver } else { Clock::Receipt },
+        received_boot_ns,
+        unix_ns: signed(row.get_ref(4)?),
+    };
+    Ok(EventFacts { gpu, seq: unsigned(row.get_ref(6)?), time, doubtful, comm, raw })
+}
+
+pub(crate) const INSERT_GAP: &str = "INSERT INTO gap VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// Executes [`INSERT_GAP`]. `id` and `gpu` are the numbers of the rows.
+pub(crate) fn insert_gap(
+    insert: &mut rusqlite::CachedStatement<'_>,
+    (id, gpu): (i64, i64),
+    gap: &Gap,
+) -> rusqlite::Result<()> {
+    insert.execute((
+        id,
+        gpu,
+        gap.cause.name(),
+        gap.count.map(u64::cast_signed),
+        gap.from_boot_ns.cast_signed(),
+        gap.to_boot_ns.cast_signed(),
+        gap.unix_ns,
+    ))?;
+    Ok(())
+}
+
+pub(crate) const GAP_COLUMNS: &str = "id, gpu, cause, count, from_boot_ns, to_boot_ns, unix_ns";
+
+/// The gap from a row of [`GAP_COLUMNS`].
+pub(crate) fn read_gap(row: &rusqlite::Row<'_>, gpu: GpuId) -> rusqlite::Result<Gap> {
+    let cause: String = row.get(2)?;
+    let count: Option<i64> = row.get(3)?;
+    let unknown = || {
+        let error = format!("unknown cause of a gap: {cause}").into();
+        rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error)
+    };
+    Ok(Gap {
+        gpu,
+        cause: GapCause::from_name(&cause).ok_or_else(unknown)?,
+        count: count.map(i64::cast_unsigned),
+        from_boot_ns: unsigned(row.get_ref(4)?),
+        to_boot_ns: unsigned(row.get_ref(5)?),
+        unix_ns: signed(row.get_ref(6)?),
+    })
+}
