@@ -13,7 +13,9 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
 /// A file that nobody may read, root included, for lack of an exception: a sysctl.
@@ -29,16 +31,45 @@ pub(crate) fn parents() -> Vec<PathBuf> {
     }
 }
 
+const PREFIX: &str = "gpuev-sim-";
+/// A tree younger than this may not be locked yet.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// Removes trees that killed processes left behind: nobody holds their lock.
+fn sweep(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let named =
+        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    for entry in entries.flatten().filter(named) {
+        let age = entry.metadata().and_then(|meta| meta.modified()).map(|time| time.elapsed());
+        if !matches!(age, Ok(Ok(age)) if age > YOUNG) {
+            continue;
+        }
+        let free = fs::File::open(entry.path()).is_ok_and(|dir| {
+            rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+        });
+        if free {
+            // Somebody else's that may not be removed stays.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A folder that is removed when this is dropped.
 pub(crate) struct Tree {
     dir: TempDir,
+    /// Held as long as the tree is in use, however its process ends.
+    _lock: fs::File,
     written: AtomicU64,
 }
 
 impl Tree {
     pub(crate) fn new(parent: &Path) -> io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("gpuev-sim-").tempdir_in(parent)?;
-        let tree = Tree { dir, written: AtomicU64::new(0) };
+        sweep(parent);
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+        let lock = fs::File::open(dir.path())?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        let tree = Tree { dir, _lock: lock, written: AtomicU64::new(0) };
         fs::create_dir(tree.root())?;
         fs::create_dir(tree.scratch())?;
         // Other users may be put on the machine, too.

@@ -13,6 +13,7 @@ mod files;
 mod lines;
 mod machine;
 mod mask;
+mod model;
 mod overflow;
 mod playback;
 mod poll;
