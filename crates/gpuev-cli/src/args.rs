@@ -24,6 +24,7 @@ pub(crate) enum Command {
     List(cmd::list::ListArgs),
     Watch(cmd::watch::WatchArgs),
     Doctor(cmd::doctor::DoctorArgs),
+    Sim(cmd::sim::SimArgs),
     #[command(hide = true)]
     Generate(cmd::generate::GenerateArgs),
 }

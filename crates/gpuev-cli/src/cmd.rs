@@ -3,4 +3,5 @@
 pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod list;
+pub(crate) mod sim;
 pub(crate) mod watch;

@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Usage,
     /// There is no GPU to watch.
     NoGpu,
+    /// As the program ended that was run.
+    Program(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -25,6 +27,7 @@ impl From<Exit> for ExitCode {
             Exit::Failure => 1,
             Exit::Usage => 2,
             Exit::NoGpu => 3,
+            Exit::Program(code) => code,
         })
     }
 }
@@ -38,6 +41,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Writing the answer failed.
     Output(io::Error),
+    /// A program could not be run.
+    Program(String),
 }
 
 /// What a command ends with.
@@ -48,7 +53,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Gpu(error) if error.kind() == ErrorKind::NoGpu => Exit::NoGpu,
-            Self::Gpu(_) => Exit::Failure,
+            Self::Gpu(_) | Self::Program(_) => Exit::Failure,
             Self::Usage(_) => Exit::Usage,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
             Self::Output(_) => Exit::Failure,
@@ -60,7 +65,7 @@ impl Failure {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Self::Gpu(error) => say(&error.to_string()),
-            Self::Usage(text) => say(text),
+            Self::Usage(text) | Self::Program(text) => say(text),
             Self::Output(error) => say(&format!("cannot write the output: {error}")),
         }
     }

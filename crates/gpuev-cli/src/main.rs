@@ -20,6 +20,7 @@ fn main() -> std::process::ExitCode {
         Command::List(args) => cmd::list::run(&args, source),
         Command::Watch(args) => cmd::watch::run(&args, source),
         Command::Doctor(args) => cmd::doctor::run(&args, source),
+        Command::Sim(args) => cmd::sim::run(&args),
         Command::Generate(args) => cmd::generate::run(&args),
     };
     let exit = result.unwrap_or_else(|failure| {
