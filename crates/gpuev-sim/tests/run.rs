@@ -196,6 +196,17 @@ fn nothing_changes_outside() {
 }
 
 #[test]
+fn root_can_open_a_terminal_of_its_own() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root, as the host's devpts has mode 000");
+        return;
+    }
+    let machine = SimMachine::new().unwrap();
+    let output = Run::new(&machine).output(sh("exec 3<>/dev/ptmx && echo opened")).unwrap();
+    assert_eq!(stdout(&output).trim(), "opened");
+}
+
+#[test]
 fn what_changes_on_the_machine_is_seen_at_once() {
     let machine = SimMachine::new().unwrap();
     let file =

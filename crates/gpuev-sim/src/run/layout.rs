@@ -127,6 +127,13 @@ fn place(seen: &Path, from: &Path, at: &Path) -> io::Result<Option<Step>> {
 fn device_steps(real: &Path, machine: &Path) -> io::Result<Vec<Step>> {
     let mut steps = Vec::new();
     for name in names(real)? {
+        if name == OsStr::new("ptmx") {
+            // The kernel looks for `pts` beside the node that was opened, and a bound file has no
+            // place that it could be beside.
+            let at = c_path(&real.join(&name))?;
+            steps.push(Step::Symlink { to: c_path(Path::new("pts/ptmx"))?, at });
+            continue;
+        }
         if !OWNED_NODES.iter().any(|owned| name == OsStr::new(owned)) {
             let at = real.join(&name);
             steps.extend(place(&at, Path::new(&name), &at)?);
