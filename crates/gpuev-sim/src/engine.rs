@@ -80,16 +80,14 @@ impl Port {
 
     pub(crate) fn stats(&self) -> Vec<EventFileStats> {
         let mut files = self.lock();
-        files.open.iter_mut().for_each(EventFile::take_control);
-        files.retire();
+        files.catch_up();
         files.closed.iter().copied().chain(files.open.iter().map(|file| file.stats)).collect()
     }
 
     /// Most bytes that any open file holds unread.
     pub(crate) fn held(&self) -> usize {
         let mut files = self.lock();
-        files.open.iter_mut().for_each(EventFile::take_control);
-        files.retire();
+        files.catch_up();
         files.open.iter_mut().map(EventFile::look).max().unwrap_or(0)
     }
 
@@ -165,6 +163,15 @@ fn pump_until_done(port: &Weak<Port>) {
 }
 
 impl Files {
+    /// Learns all that clients have done by now.
+    fn catch_up(&mut self) {
+        for file in &mut self.open {
+            file.transport.catch_up();
+            file.take_control();
+        }
+        self.retire();
+    }
+
     fn offer(&mut self, id: u32, pid: Option<Pid>, line: &[u8]) {
         for file in &mut self.open {
             if file.wants(id, pid) {

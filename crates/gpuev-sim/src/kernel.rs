@@ -53,6 +53,15 @@ impl Kernel {
         }
     }
 
+    /// Bytes that one `read()` gives at most: the FIFO, but for the oldest drivers, which took the
+    /// size of a pointer for that of their buffer.
+    pub(crate) const fn read_bytes(self) -> usize {
+        match self {
+            Kernel::Oldest => 8,
+            _ => self.fifo_bytes(),
+        }
+    }
+
     /// What `AMDKFD_IOC_GET_VERSION` answers: major, minor.
     #[must_use]
     pub const fn kfd_version(self) -> (u32, u32) {

@@ -57,6 +57,21 @@
 //! its closing is not noticed. Where neither `CAP_NET_ADMIN` nor `net.core.wmem_max` allow a large
 //! buffer, a FIFO with very many short lines becomes readable in parts.
 //!
+//! # Exact event files
+//!
+//! [`Builder::exact_files`] makes event files by FUSE. They need access to `/dev/fuse`, and root or a
+//! user namespace, and cost some microseconds for each read and some tens for each wake-up. Of the
+//! table above these remain:
+//!
+//! | the driver's file | an exact file |
+//! |---|---|
+//! | a read or write of 0 bytes gives `EAGAIN`, `EFAULT` | 0 |
+//! | a read into a bad address loses the bytes | keeps them |
+//! | `writev` is a row of writes | one write |
+//! | `FIONREAD` gives `ENOTTY`, the name is `anon_inode:kfd_smi_ev` | a number, `/kfd_smi_ev.N` |
+//! | `POLLHUP` never | when the GPU goes |
+//! | AMD's own driver puts its `DROPPED_EVENT` line in at the read | at the first event after it |
+//!
 //! # What is not as in life
 //!
 //! The cards: one that is not partitioned is a Radeon PRO W7900 with partition files that a
@@ -84,6 +99,7 @@ mod stage;
 mod transport;
 mod tree;
 mod truth;
+mod userns;
 
 pub use client::{ALL_PROCESS, Client};
 pub use clock::boot_ns;

@@ -15,7 +15,9 @@ use crate::event::{DriverEvent, Pid};
 use crate::gpu::{Device, SimGpu};
 use crate::health::Health;
 use crate::kernel::Kernel;
+use crate::transport::Transport;
 use crate::transport::diag::SockDiag;
+use crate::transport::fuse::FuseFiles;
 use crate::transport::socket::SocketTransport;
 use crate::tree::process::SimProcess;
 use crate::tree::{self, Tree, device, process, system, topology};
@@ -39,6 +41,8 @@ struct Inner {
     ports: RwLock<Vec<Arc<Port>>>,
     state: Mutex<State>,
     diag: Option<Arc<SockDiag>>,
+    /// Event files that are as the driver's in all that a reader can see.
+    exact: Option<Arc<FuseFiles>>,
     files_opened: AtomicU64,
 }
 
@@ -56,9 +60,22 @@ pub struct Builder {
     denied: usize,
     partitions: u32,
     kernel: Kernel,
+    exact_files: bool,
 }
 
 impl Builder {
+    /// Makes event files by FUSE rather than as sockets: then reads, masks and polls are the
+    /// driver's to the byte (what still differs stands in the crate's documentation), at the price
+    /// of some microseconds for each of them.
+    ///
+    /// It needs access to `/dev/fuse`, and root or a user namespace; [`Builder::build`] says what is
+    /// missing.
+    #[must_use]
+    pub fn exact_files(mut self, exact: bool) -> Self {
+        self.exact_files = exact;
+        self
+    }
+
     /// Number of physical GPUs that may be used; 1 unless said. 0 is a machine whose driver is
     /// loaded and finds none.
     #[must_use]
@@ -100,9 +117,10 @@ impl Builder {
             let what = format!("a simulated machine has at most {MOST_NODES} KFD nodes");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
+        let exact = if self.exact_files { Some(Arc::new(FuseFiles::start()?)) } else { None };
         let mut built = Err(io::ErrorKind::NotFound.into());
         for parent in tree::parents() {
-            built = self.build_in(&parent);
+            built = self.build_in(&parent, exact.clone());
             if built.is_ok() {
                 break;
             }
@@ -110,7 +128,7 @@ impl Builder {
         built
     }
 
-    fn build_in(&self, parent: &Path) -> io::Result<SimMachine> {
+    fn build_in(&self, parent: &Path, exact: Option<Arc<FuseFiles>>) -> io::Result<SimMachine> {
         let tree = Tree::new(parent)?;
         system::write(&tree, self.kernel)?;
         let inner = Inner {
@@ -125,6 +143,7 @@ impl Builder {
             }),
             // Where the kernel does not tell, transports find another way.
             diag: SockDiag::open().ok().map(Arc::new),
+            exact,
             files_opened: AtomicU64::new(0),
         };
         let machine = SimMachine { inner: Arc::new(inner) };
@@ -154,7 +173,7 @@ impl SimMachine {
     /// A machine to measure.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { gpus: 1, denied: 0, partitions: 1, kernel: Kernel::default() }
+        Builder { gpus: 1, denied: 0, partitions: 1, kernel: Kernel::default(), exact_files: false }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -212,11 +231,26 @@ impl SimMachine {
         let found = self.gpus().into_iter().find(|gpu| gpu.present && gpu.kfd_gpu_id == kfd_gpu_id);
         let port = found.and_then(|gpu| self.port(gpu.index));
         let port = port.ok_or_else(|| io::Error::from(rustix::io::Errno::INVAL))?;
-        let (transport, client_end) =
-            SocketTransport::open(self.inner.kernel.fifo_bytes(), self.inner.diag.clone())?;
+        let (transport, client_end) = self.new_file()?;
         let number = self.inner.files_opened.fetch_add(1, Ordering::Relaxed);
-        port.attach(number, *client, Box::new(transport));
+        port.attach(number, *client, transport);
         Ok(client_end)
+    }
+
+    /// The driver's end and the client's.
+    fn new_file(&self) -> io::Result<(Box<dyn Transport>, OwnedFd)> {
+        let Inner { kernel, exact, diag, .. } = &*self.inner;
+        Ok(match exact {
+            Some(files) => {
+                let (transport, client_end) = files.open(kernel.read_bytes())?;
+                (Box::new(transport), client_end)
+            }
+            None => {
+                let (transport, client_end) =
+                    SocketTransport::open(kernel.fifo_bytes(), diag.clone())?;
+                (Box::new(transport), client_end)
+            }
+        })
     }
 
     /// Raises an event on a GPU: every event file of it that is to get it gets a line, stamped

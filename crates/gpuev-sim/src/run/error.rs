@@ -1,11 +1,11 @@
 //! Why a program could not be put on the machine, and what to do about it.
 
 use std::fmt;
-use std::fs;
 use std::io;
 
 use super::layout::{Layout, Step};
 use super::namespace::{Report, Stage};
+use crate::userns;
 
 /// A program could not be put on the simulated machine, or could not be waited for.
 #[derive(Debug)]
@@ -34,10 +34,10 @@ impl Error {
         let source = io::Error::from_raw_os_error(report.errno);
         let (what, hint) = match report.stage {
             Stage::Unshare => {
-                ("unshare(CLONE_NEWUSER | CLONE_NEWNS)".to_owned(), Some(namespaces()))
+                ("unshare(CLONE_NEWUSER | CLONE_NEWNS)".to_owned(), Some(userns::hint()))
             }
             Stage::Identity => {
-                ("write /proc/self/uid_map and gid_map".to_owned(), Some(namespaces()))
+                ("write /proc/self/uid_map and gid_map".to_owned(), Some(userns::hint()))
             }
             Stage::Private => ("mount --make-rprivate /".to_owned(), Some(mounts())),
             Stage::Sys => (place("/sys", report.step, &layout.sys), Some(mounts())),
@@ -85,29 +85,6 @@ fn place(directory: &str, step: u32, steps: &[Step]) -> String {
     match (step as usize).checked_sub(1).and_then(|index| steps.get(index)) {
         Some(step) => format!("mount {}", step.at().to_string_lossy()),
         None => format!("mount tmpfs on {directory}"),
-    }
-}
-
-/// Switches by which systems forbid user namespaces: file, the value that forbids.
-const SWITCHES: [(&str, &str); 3] = [
-    ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-    ("/proc/sys/user/max_user_namespaces", "0"),
-    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
-];
-
-/// Why there may be no namespaces here, and how to get them.
-fn namespaces() -> String {
-    let forbids = |(path, value): &(&str, &str)| {
-        fs::read_to_string(path).is_ok_and(|text| text.trim() == *value)
-    };
-    match SWITCHES.iter().find(|switch| forbids(switch)) {
-        Some((path, value)) => {
-            format!("{path} is {value}, which forbids user namespaces: run as root, or change it")
-        }
-        None => "it needs root or a user namespace: run as root; in a container add \
-                 --privileged, or --security-opt seccomp=unconfined --security-opt \
-                 apparmor=unconfined"
-            .to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Runs in a forked child of a threaded process, so everything here is a bare system call:
 //! nothing is allocated, no lock is taken, what is needed was prepared by [`Entry::prepare`].
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +17,7 @@ use rustix::thread::UnshareFlags;
 
 use super::filter;
 use super::layout::{Layout, Step};
+use crate::userns::{IdMaps, unshare};
 
 /// Where the child was when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +98,7 @@ fn at<T>(stage: Stage, done: rustix::io::Result<T>) -> Result<T, Failure> {
 pub(super) struct Entry {
     layout: std::sync::Arc<Layout>,
     parent: Pid,
-    uid_map: CString,
-    gid_map: CString,
+    ids: IdMaps,
     user_namespace: bool,
     report: OwnedFd,
 }
@@ -110,13 +110,10 @@ impl Entry {
         user_namespace: bool,
         report: OwnedFd,
     ) -> io::Result<Self> {
-        let uid = rustix::process::geteuid().as_raw();
-        let gid = rustix::process::getegid().as_raw();
         Ok(Entry {
             layout,
             parent: rustix::process::getpid(),
-            uid_map: CString::new(format!("{uid} {uid} 1\n"))?,
-            gid_map: CString::new(format!("{gid} {gid} 1\n"))?,
+            ids: IdMaps::prepare()?,
             user_namespace,
             report,
         })
@@ -175,14 +172,7 @@ impl Entry {
             }
         }
         at(Stage::Unshare, unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUSER))?;
-        at(Stage::Identity, write_file(c"/proc/self/uid_map", self.uid_map.as_bytes()))?;
-        // Kernels before 3.19 have no such file and need no such promise.
-        let denied = match write_file(c"/proc/self/setgroups", b"deny") {
-            Err(Errno::NOENT) => Ok(()),
-            done => done,
-        };
-        at(Stage::Identity, denied)?;
-        at(Stage::Identity, write_file(c"/proc/self/gid_map", self.gid_map.as_bytes()))
+        at(Stage::Identity, self.ids.write())
     }
 
     fn tell(&self, report: Report, listener: Option<BorrowedFd<'_>>) -> rustix::io::Result<()> {
@@ -199,12 +189,6 @@ impl Entry {
     }
 }
 
-fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
-    // SAFETY: the flags leave the descriptor table shared with nobody new, and the child of a
-    // fork has one thread, whose view of files nobody else relies on.
-    unsafe { rustix::thread::unshare_unsafe(flags) }
-}
-
 fn make_private() -> rustix::io::Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change(c"/", private)
@@ -213,11 +197,6 @@ fn make_private() -> rustix::io::Result<()> {
 fn open_directory(path: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
-}
-
-fn write_file(path: &CStr, content: &[u8]) -> rustix::io::Result<()> {
-    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&file, content).map(|_| ())
 }
 
 /// Lays a new file system over `directory`, seen from within the old one: relative paths still

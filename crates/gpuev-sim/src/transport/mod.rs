@@ -4,6 +4,7 @@
 //! knows how much is still unread, and carries bytes.
 
 pub(crate) mod diag;
+pub(crate) mod fuse;
 pub(crate) mod socket;
 
 use std::io;
@@ -21,6 +22,9 @@ pub(crate) struct Control {
 pub(crate) trait Transport: Send {
     /// What the client did since the last call.
     fn control(&mut self) -> Control;
+
+    /// Waits until all that clients have done by now will be seen by [`Transport::control`].
+    fn catch_up(&mut self) {}
 
     /// Bytes pushed and not yet read. `at_most` is what the caller knows: what was unread when
     /// it last asked, and all that it pushed since.

@@ -15,7 +15,7 @@ pub(crate) const THERMAL_LINE: &str = "2 400:7\n";
 
 /// Two GPUs.
 pub(crate) fn machine(kernel: Kernel) -> SimMachine {
-    SimMachine::builder().gpus(2).kernel(kernel).build().unwrap()
+    crate::builder().gpus(2).kernel(kernel).build().unwrap()
 }
 
 pub(crate) fn open(machine: &SimMachine, gpu: usize, client: &Client, mask: u64) -> OwnedFd {

@@ -6,6 +6,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use gpuev_sim::{Builder, SimMachine};
+
+/// How the machines of these tests are made.
+fn builder() -> Builder {
+    SimMachine::builder()
+}
+
 mod captures;
 mod client;
 mod close;
@@ -20,3 +27,4 @@ mod poll;
 mod read;
 mod scenarios;
 mod scope;
+mod socket;

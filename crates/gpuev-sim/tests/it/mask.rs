@@ -1,7 +1,5 @@
 //! `write()`: the mask.
 
-use std::io::IoSlice;
-
 use gpuev_sim::{Client, DriverEvent, Kernel};
 
 use crate::client::{
@@ -61,16 +59,4 @@ fn a_new_mask_acts_at_once_and_does_not_flush() {
         assert!(readable(&file));
         assert_eq!(drain(&file), THERMAL_LINE);
     }
-}
-
-#[test]
-fn of_two_masks_in_one_writev_the_second_wins() {
-    let machine = machine(Kernel::V7_3);
-    let file = open(&machine, 0, &Client::root(), 0);
-    let (first, second) = (u64::MAX.to_ne_bytes(), 0_u64.to_ne_bytes());
-    let both = [IoSlice::new(&first), IoSlice::new(&second)];
-    assert_eq!(rustix::io::writev(&file, &both), Ok(16));
-    machine.emit(0, &THERMAL);
-    assert!(!readable(&file));
-    assert_eq!(machine.event_files()[0].mask, 0);
 }

@@ -6,7 +6,7 @@ use rustix::io::{Errno, FdFlags, IoSliceMut};
 use crate::client::{
     KERNELS, THERMAL, THERMAL_LINE, drain, flags, machine, open_all, read, set_mask,
 };
-use gpuev_sim::{Client, Kernel};
+use gpuev_sim::Kernel;
 
 #[test]
 fn an_empty_file_gives_eagain() {
@@ -114,14 +114,4 @@ fn a_gpu_has_any_number_of_files() {
     assert!(files.iter().all(|file| drain(file) == THERMAL_LINE));
     set_mask(&files[0], 0);
     assert_eq!(machine.event_files().len(), 150);
-}
-
-/// A driver whose `read()` gives 8 bytes needs the exact transport; with sockets it reads as all do.
-#[test]
-fn the_oldest_driver_reads_as_others_through_a_socket() {
-    let machine = machine(Kernel::Oldest);
-    let file = crate::client::open(&machine, 0, &Client::root(), u64::MAX);
-    machine.emit(0, &THERMAL);
-    machine.emit(0, &THERMAL);
-    assert_eq!(read(&file, 100).unwrap().len(), 16);
 }
