@@ -16,13 +16,13 @@ use crate::stage::Stage;
 use crate::truth::{Truth, Witness};
 
 /// Events closer than this become readable together: shorter sleeps do not come true.
-const TICK_NS: u64 = 50_000;
+const TICK_NS: u64 = 100_000;
 /// How late a player at the story's own pace may be before what is late is put off.
 const LATE_NS: u64 = 20_000_000;
 /// Longest sleep, so that stopping is prompt.
 const NAP: Duration = Duration::from_millis(20);
-/// Faster than this, files are left alone once the story has begun: writing them takes longer
-/// than an event.
+/// Faster than this, files are left alone once the story has begun: writing those of a process
+/// takes longer than an event.
 const FASTEST_WITH_FILES: u64 = 10_000;
 /// Events of the beginning, whose processes are always shown.
 const BEGINNING: u64 = 256;
@@ -37,7 +37,7 @@ pub struct Player {
 impl Player {
     pub(crate) fn start(machine: SimMachine, scenario: Scenario) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let performance = Performance::new(machine, scenario, Arc::clone(&stop));
+        let performance = Performance::new(machine, scenario, Arc::clone(&stop))?;
         let thread = std::thread::Builder::new()
             .name("gpuev-sim-play".to_owned())
             .spawn(move || performance.run())?;
@@ -90,23 +90,23 @@ struct Performance {
 }
 
 impl Performance {
-    fn new(machine: SimMachine, scenario: Scenario, stop: Arc<AtomicBool>) -> Self {
+    fn new(machine: SimMachine, scenario: Scenario, stop: Arc<AtomicBool>) -> io::Result<Self> {
         let gpus = machine.gpus();
-        Performance {
+        Ok(Performance {
             events: scenario.events_on(&gpus).peekable(),
-            stage: Stage::new(&machine),
+            stage: Stage::new(&machine)?,
             batches: gpus.iter().map(|_| Vec::with_capacity(256)).collect(),
             machine,
             scenario,
             stop,
             witness: Witness::default(),
             raised: 0,
-        }
+        })
     }
 
     fn run(mut self) -> Truth {
         self.play();
-        self.stage.finish();
+        drop(self.stage);
         self.witness.tell()
     }
 
@@ -131,7 +131,7 @@ impl Performance {
     }
 
     /// Whether nobody called for the end meanwhile.
-    fn sleep_until(&mut self, due: Instant) -> bool {
+    fn sleep_until(&self, due: Instant) -> bool {
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return false;
@@ -139,9 +139,6 @@ impl Performance {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
-            }
-            if left > NAP {
-                self.stage.breathe();
             }
             std::thread::sleep(left.min(NAP));
         }
@@ -216,7 +213,7 @@ mod tests {
     #[test]
     fn who_is_held_up_goes_on_from_now_and_counts_what_was_missed() {
         assert_eq!(held_up(900_000, Some(1_000)), (0, 0), "within one tick");
-        assert_eq!(held_up(50_000, Some(1_000_000)), (0, 0));
+        assert_eq!(held_up(100_000, Some(1_000_000)), (0, 0));
         assert_eq!(held_up(3_000_000, Some(1_000)), (3_000_000, 3));
         assert_eq!(held_up(3_000_000, Some(1_000_000)), (3_000_000, 3_000));
         assert_eq!(held_up(19_000_000, None), (0, 0));

@@ -1,5 +1,8 @@
 //! What the files of a machine show of a story: sensors that follow the load, processes.
 
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::machine::SimMachine;
@@ -10,90 +13,124 @@ use crate::tree::process::SimProcess;
 const PAUSE: Duration = Duration::from_millis(100);
 /// A GPU that nothing is heard of for so long is idle.
 const REST: Duration = Duration::from_secs(2);
+/// A GPU that nothing is heard of for so long has cooled down.
+const COLD: Duration = Duration::from_secs(6);
 /// What each process of a story has on its GPU.
 const VRAM_PER_JOB: u64 = 6 << 30;
 
 /// The files' side of a story. Errors of writing are of no account: the events are the story.
+///
+/// Processes are shown at once, for whoever reads an event looks them up; sensors are written by
+/// a thread of their own, since they take longer than events have between them.
 pub(crate) struct Stage {
     machine: SimMachine,
-    moods: Vec<Mood>,
+    moods: Arc<Mutex<Vec<Mood>>>,
+    painter: Option<JoinHandle<()>>,
 }
 
 /// How a GPU does.
+#[derive(Clone, Copy)]
 struct Mood {
     busy_percent: u32,
     throttlers: u64,
     jobs: u64,
     last_heard: Instant,
-    shown: Option<Instant>,
 }
 
 impl Stage {
-    pub(crate) fn new(machine: &SimMachine) -> Self {
-        let mood = |_| Mood {
-            busy_percent: 0,
-            throttlers: 0,
-            jobs: 0,
-            last_heard: Instant::now(),
-            shown: None,
-        };
-        Stage { machine: machine.clone(), moods: machine.gpus().iter().map(mood).collect() }
+    pub(crate) fn new(machine: &SimMachine) -> io::Result<Self> {
+        let idle = Mood { busy_percent: 0, throttlers: 0, jobs: 0, last_heard: Instant::now() };
+        let moods = Arc::new(Mutex::new(vec![idle; machine.gpus().len()]));
+        let painter = std::thread::Builder::new().name("gpuev-sim-stage".to_owned()).spawn({
+            let (machine, moods) = (machine.clone(), Arc::downgrade(&moods));
+            move || paint(&machine, &moods)
+        })?;
+        Ok(Stage { machine: machine.clone(), moods, painter: Some(painter) })
     }
 
-    pub(crate) fn show(&mut self, gpu: usize, effect: Effect) {
-        let Some(mood) = self.moods.get_mut(gpu) else { return };
+    pub(crate) fn show(&self, gpu: usize, effect: Effect) {
         match effect {
             Effect::None => return,
-            Effect::Busy(percent) => {
-                mood.busy_percent = percent;
-                mood.throttlers = 0;
-            }
-            Effect::Throttled(bits) => {
-                mood.busy_percent = 100;
-                mood.throttlers = bits;
-            }
             Effect::Starts(job) => {
-                mood.jobs += 1;
                 let _ = self.machine.add_process(&process(gpu, job));
             }
             Effect::Ends(job) => {
-                mood.jobs = mood.jobs.saturating_sub(1);
                 let _ = self.machine.remove_process(job.pid);
             }
+            Effect::Busy(_) | Effect::Throttled(_) => {}
         }
-        mood.last_heard = Instant::now();
-        self.write(gpu);
+        let mut moods = lock(&self.moods);
+        if let Some(mood) = moods.get_mut(gpu) {
+            mood.change(effect);
+        }
     }
+}
 
-    /// Lets GPUs of which nothing is heard cool down.
-    pub(crate) fn breathe(&mut self) {
-        for gpu in 0..self.moods.len() {
-            let mood = &mut self.moods[gpu];
-            if mood.last_heard.elapsed() > REST {
+impl Drop for Stage {
+    /// Shows how things stand at the end.
+    fn drop(&mut self) {
+        let moods = std::mem::take(&mut self.moods);
+        let last = lock(&moods).clone();
+        drop(moods);
+        if let Some(painter) = self.painter.take() {
+            painter.thread().unpark();
+            let _ = painter.join();
+        }
+        write(&self.machine, &last);
+    }
+}
+
+impl Mood {
+    fn change(&mut self, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::Busy(percent) => {
+                self.busy_percent = percent;
+                self.throttlers = 0;
+            }
+            Effect::Throttled(bits) => {
+                self.busy_percent = 100;
+                self.throttlers = bits;
+            }
+            Effect::Starts(_) => self.jobs += 1,
+            Effect::Ends(_) => self.jobs = self.jobs.saturating_sub(1),
+        }
+        self.last_heard = Instant::now();
+    }
+}
+
+fn lock(moods: &Mutex<Vec<Mood>>) -> MutexGuard<'_, Vec<Mood>> {
+    moods.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes sensors again and again until the story is over; GPUs of which nothing is heard cool
+/// down.
+fn paint(machine: &SimMachine, moods: &Weak<Mutex<Vec<Mood>>>) {
+    loop {
+        let Some(now) = moods.upgrade().map(|moods| {
+            let mut moods = lock(&moods);
+            for mood in moods.iter_mut().filter(|mood| mood.last_heard.elapsed() > REST) {
                 mood.busy_percent = 0;
                 mood.throttlers = 0;
             }
-            self.write(gpu);
-        }
-    }
-
-    /// Shows how things stand at the end.
-    pub(crate) fn finish(&mut self) {
-        for gpu in 0..self.moods.len() {
-            self.moods[gpu].shown = None;
-            self.write(gpu);
-        }
-    }
-
-    fn write(&mut self, gpu: usize) {
-        let mood = &mut self.moods[gpu];
-        if mood.shown.is_some_and(|shown| shown.elapsed() < PAUSE) {
+            moods.clone()
+        }) else {
             return;
+        };
+        let begun = Instant::now();
+        write(machine, &now);
+        // A tenth of a processor at most, however many GPUs there are.
+        std::thread::park_timeout(PAUSE.max(9 * begun.elapsed()));
+    }
+}
+
+fn write(machine: &SimMachine, moods: &[Mood]) {
+    for (gpu, mood) in moods.iter().enumerate() {
+        if mood.busy_percent == 0 && mood.last_heard.elapsed() > COLD {
+            continue;
         }
-        mood.shown = Some(Instant::now());
-        let (busy, throttlers, vram) =
-            (mood.busy_percent, mood.throttlers, mood.jobs * VRAM_PER_JOB);
-        let _ = self.machine.follow(gpu, busy, throttlers, vram);
+        let vram = mood.jobs * VRAM_PER_JOB;
+        let _ = machine.follow(gpu, mood.busy_percent, mood.throttlers, vram);
     }
 }
 

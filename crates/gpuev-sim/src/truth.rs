@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use crate::event::{Comm, DriverEvent};
 
 /// Spans that are kept one by one; of more only the counts are.
-const MOST_SPANS: usize = 1 << 20;
+const MOST_SPANS: usize = 1 << 17;
+/// Numbers of events, 0 included.
+const EVENT_IDS: usize = 16;
 /// Bytes of a page.
 const PAGE_BYTES: u64 = 4096;
 
@@ -127,6 +129,8 @@ impl Truth {
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
     truth: Truth,
+    /// By GPU and number of the event: a story may have a million a second.
+    counts: Vec<[u64; EVENT_IDS]>,
     open: HashMap<Key, usize>,
     first_ns: Option<u64>,
 }
@@ -135,7 +139,7 @@ impl Witness {
     pub(crate) fn see(&mut self, ns: u64, gpu: usize, event: &DriverEvent) {
         let first = *self.first_ns.get_or_insert(ns);
         self.truth.lasted_ns = self.truth.lasted_ns.max(ns.saturating_sub(first));
-        *self.truth.counts.entry((gpu, event.id())).or_default() += 1;
+        self.count(gpu, event.id());
         match begins(gpu, event) {
             Some((key, kind)) => self.begin(ns, gpu, event, key, kind),
             None => self.end(ns, gpu, event),
@@ -147,7 +151,21 @@ impl Witness {
     }
 
     pub(crate) fn tell(self) -> Truth {
-        self.truth
+        let mut truth = self.truth;
+        for (gpu, counts) in self.counts.iter().enumerate() {
+            let seen = (0..).zip(counts).filter(|(_, count)| **count > 0);
+            truth.counts.extend(seen.map(|(id, count)| ((gpu, id), *count)));
+        }
+        truth
+    }
+
+    fn count(&mut self, gpu: usize, id: u32) {
+        if self.counts.len() <= gpu {
+            self.counts.resize(gpu + 1, [0; EVENT_IDS]);
+        }
+        if let Some(count) = self.counts[gpu].get_mut(id as usize) {
+            *count += 1;
+        }
     }
 
     fn begin(&mut self, ns: u64, gpu: usize, event: &DriverEvent, key: Key, kind: SpanKind) {
