@@ -8,36 +8,49 @@ use signal_hook::iterator::Signals;
 
 use crate::exit::Failure;
 
-/// Calls `end` in a thread of its own once the user, the system or the clock ends the command, or `finish`
-/// returns. A second Ctrl-C kills the program, should ending take long.
-pub(crate) fn on_end(
-    after: Option<Duration>,
-    finish: impl FnOnce() + Send + 'static,
-    end: impl FnOnce() + Send + 'static,
-) -> Result<(), Failure> {
-    let failed = |error| Failure::Gpu(gpuev::Error::io("listen for signals", error));
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
-    let (ended, told) = mpsc::channel::<()>();
-    let finished = ended.clone();
-    spawn("gpuev-signals", move || {
-        for signal in &mut signals {
-            if ended.send(()).is_err() {
-                let _killed = signal_hook::low_level::emulate_default_handler(signal);
+/// What may end a command.
+pub(crate) struct Ends {
+    signals: Signals,
+}
+
+impl Ends {
+    /// Takes the signals over: from here on they wait for [`Ends::call`].
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .map(|signals| Self { signals })
+            .map_err(|error| Failure::Gpu(gpuev::Error::io("listen for signals", error)))
+    }
+
+    /// Calls `end` in a thread of its own once the user, the system or the clock ends the command, or `finish`
+    /// returns. A second Ctrl-C kills the program, should ending take long.
+    pub(crate) fn call(
+        mut self,
+        after: Option<Duration>,
+        finish: impl FnOnce() + Send + 'static,
+        end: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Failure> {
+        let (ended, told) = mpsc::channel::<()>();
+        let finished = ended.clone();
+        spawn("gpuev-signals", move || {
+            for signal in &mut self.signals {
+                if ended.send(()).is_err() {
+                    let _killed = signal_hook::low_level::emulate_default_handler(signal);
+                }
             }
-        }
-    })?;
-    spawn("gpuev-finish", move || {
-        finish();
-        let _ended_otherwise = finished.send(());
-    })?;
-    spawn("gpuev-end", move || {
-        match after {
-            Some(after) => drop(told.recv_timeout(after)),
-            None => drop(told.recv()),
-        }
-        drop(told);
-        end();
-    })
+        })?;
+        spawn("gpuev-finish", move || {
+            finish();
+            let _ended_otherwise = finished.send(());
+        })?;
+        spawn("gpuev-end", move || {
+            match after {
+                Some(after) => drop(told.recv_timeout(after)),
+                None => drop(told.recv()),
+            }
+            drop(told);
+            end();
+        })
+    }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Failure> {

@@ -96,12 +96,12 @@ impl SimMachine {
 fn messages(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
+        let longest = &rest[..rest.len().min(LONGEST_MESSAGE)];
         let ends =
-            rest.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+            longest.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
         let end = { ends }
             .find(|end| rest[*end..].is_empty() || event_id(&rest[*end..]).is_some())
-            .unwrap_or(rest.len())
-            .min(LONGEST_MESSAGE);
+            .unwrap_or(longest.len());
         let (message, after) = rest.split_at(end);
         rest = after;
         (!message.is_empty()).then_some(message)

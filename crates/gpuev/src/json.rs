@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Write};
 use gpuev_kfd::{Access, FaultOutcome, names};
 
 use crate::event::{Event, EventData, Gap, Item, Migration};
-use crate::message::Escaped;
+use crate::message::{Escaped, hidden};
 use crate::span::{Direction, Span, SpanData};
 use crate::time::Rfc3339;
 use crate::{GapCause, GpuId};
@@ -320,24 +320,26 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Escapes what goes through it for the inside of a JSON string.
+/// Escapes what goes through it for the inside of a JSON string. What a terminal would obey is escaped too,
+/// of the controls beyond ASCII as well: people look at JSON on terminals.
 struct JsonText<'a>(&'a mut String);
 
 impl fmt::Write for JsonText<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut plain_from = 0;
-        for (at, byte) in text.bytes().enumerate() {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0x7f {
+        for (at, character) in text.char_indices() {
+            if character != '"' && character != '\\' && !hidden(character) {
                 continue;
             }
             self.0.push_str(&text[plain_from..at]);
-            plain_from = at + 1;
-            match byte {
-                b'"' => self.0.push_str("\\\""),
-                b'\\' => self.0.push_str("\\\\"),
-                b'\n' => self.0.push_str("\\n"),
-                b'\t' => self.0.push_str("\\t"),
-                _ => write!(self.0, "\\u{byte:04x}")?,
+            plain_from = at + character.len_utf8();
+            match character {
+                '"' => self.0.push_str("\\\""),
+                '\\' => self.0.push_str("\\\\"),
+                '\n' => self.0.push_str("\\n"),
+                '\t' => self.0.push_str("\\t"),
+                // All of them are in the plane that four digits reach.
+                _ => write!(self.0, "\\u{:04x}", u32::from(character))?,
             }
         }
         self.0.push_str(&text[plain_from..]);

@@ -26,7 +26,7 @@ impl fmt::Display for Printable<'_> {
 }
 
 /// Characters that a terminal obeys rather than shows: controls, and marks that turn the text's direction.
-fn hidden(character: char) -> bool {
+pub(crate) fn hidden(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

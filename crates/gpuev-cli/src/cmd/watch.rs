@@ -5,12 +5,12 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use gpuev::{Filter, GapCause, Item, Monitor, Subscription, json};
+use gpuev::{ErrorKind, Filter, GapCause, Item, Monitor, Subscription, json};
 
 use crate::args::{FilterArgs, SourceArgs, TypeArg, duration};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::render::line::LineStyle;
-use crate::signals;
+use crate::signals::Ends;
 use crate::source::Source;
 
 /// Show events as they happen
@@ -31,11 +31,13 @@ pub(crate) struct WatchArgs {
 
 pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
     let source = Source::open(source)?;
+    // First, so that GPUs do not take the descriptors that ending takes.
+    let ends = Ends::listen()?;
     let monitor = start(args, &source)?;
     let filter = filter(&args.filter, &monitor);
     let subscription = monitor.subscribe(filter);
     let feeding = source.begin()?;
-    signals::on_end(args.duration, move || feeding.finish(), move || drop(monitor))?;
+    ends.call(args.duration, move || feeding.finish(), move || drop(monitor))?;
     let mut summary = Summary::new();
     let shown = show(args, subscription, &mut summary);
     summary.say();
@@ -49,7 +51,11 @@ fn start(args: &WatchArgs, source: &Source) -> Result<Monitor, Failure> {
         let inventory = source.machine.inventory()?;
         let mut chosen = Vec::new();
         for selector in &args.filter.gpu {
-            chosen.extend(inventory.select(selector)?.into_iter().map(|gpu| gpu.id));
+            let found = inventory.select(selector).map_err(|error| match error.kind() {
+                ErrorKind::InvalidInput => Failure::Usage(format!("--gpu: {error}")),
+                _ => Failure::Gpu(error),
+            })?;
+            chosen.extend(found.into_iter().map(|gpu| gpu.id));
         }
         builder = builder.gpus(chosen);
     }
