@@ -76,13 +76,15 @@ impl Device {
         Device { number, board, bdf, unique_id, partitions, first_index, denied, present: true }
     }
 
-    /// Folder of the PCI device, from the machine's root.
+    /// Folder of the PCI device, from the machine's root. Its host bridge is one that real
+    /// machines hardly have, so that the folder is the machine's alone where a program sees it
+    /// beside real ones.
     pub(crate) fn dir(&self) -> String {
         let bridge = self.number % 210;
         let root = self.bdf.domain;
         let (slot, function) = (1 + bridge / 7, 1 + bridge % 7);
         let bdf = self.bdf;
-        format!("sys/devices/pci{root:04x}:00/{root:04x}:00:{slot:02x}.{function}/{bdf}")
+        format!("sys/devices/pci{root:04x}:02/{root:04x}:02:{slot:02x}.{function}/{bdf}")
     }
 
     /// Its KFD nodes.

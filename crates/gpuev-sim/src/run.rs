@@ -16,6 +16,8 @@
 //! - Device nodes are no DRM or KFD character devices (major 226 and KFD's): as root they have
 //!   the numbers of `/dev/null`, in a user namespace they are plain files. `mmap` of them fails.
 //! - The ioctls are those for finding GPUs and for events; queues and buffers give `EINVAL`.
+//! - A GPU that is plugged in while the program runs has its files in `/sys` and its events, but
+//!   no nodes in `/dev/dri`.
 //! - 32-bit programs on a 64-bit kernel get `ENOTTY`, where the driver gives `EPERM` on open.
 //! - The program has no second supervisor: one simulated machine inside another gives `EBUSY`.
 

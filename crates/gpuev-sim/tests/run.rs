@@ -222,6 +222,28 @@ fn what_changes_on_the_machine_is_seen_at_once() {
 }
 
 #[test]
+fn gpus_come_and_go_under_a_running_program() {
+    let machine = SimMachine::new().unwrap();
+    let program = need!(Program::compile("kfd", &[]), "no C compiler");
+    for user in each_way!(&machine) {
+        let script = format!(
+            "echo ready; read gpu; cat /sys/bus/pci/devices/*/vendor; exec {} watch $gpu {THERMAL} 1",
+            program.path().display()
+        );
+        let run = Run::new(&machine).user_namespace(user);
+        let mut talker = Talker::start(run, sh(&script));
+        talker.until("ready");
+        let added = machine.add_gpu().unwrap();
+        talker.say(&machine.kfd_gpu_id(added).unwrap().to_string());
+        let seen = talker.until("ready");
+        assert_eq!(seen.iter().filter(|line| *line == "0x1002").count(), 2, "{seen:?}");
+        machine.emit(added, &thermal());
+        assert_eq!(talker.rest(), "2 400:7\n");
+        machine.remove_gpu(added).unwrap();
+    }
+}
+
+#[test]
 fn ioctls_answer_like_the_driver() {
     let program = need!(Program::compile("kfd", &[]), "no C compiler");
     for kernel in [Kernel::V6_1, Kernel::V7_3] {
