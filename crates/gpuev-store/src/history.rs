@@ -3,6 +3,7 @@
 //! Items are read in portions, each a transaction of its own: a reader that takes hours, a replay say,
 //! keeps the writer from nothing, and memory does not grow with the file.
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -110,14 +111,14 @@ impl History {
     /// The items that `query` wants, in order. At the end of the history it gives `None`; where more has been
     /// recorded since, it goes on when asked again.
     #[must_use]
-    pub fn items(&self, query: &Query) -> Items<'_> {
-        Items {
-            history: self,
-            after: query.first_after(),
-            query: query.clone(),
-            held: VecDeque::new(),
-            failed: false,
-        }
+    pub fn items(&self, query: &Query) -> Items<&Self> {
+        Items::new(self, query)
+    }
+
+    /// As [`items`](Self::items), and keeps the history.
+    #[must_use]
+    pub fn into_items(self, query: &Query) -> Items<Self> {
+        Items::new(self, query)
     }
 
     /// Gives `visit` each item that `query` wants without copying it. Returns the number of the last item that
@@ -268,22 +269,32 @@ fn read_session(row: &rusqlite::Row<'_>) -> rusqlite::Result<RecordedSession> {
 
 /// Items of a history. Holds some hundred of them at a time.
 #[derive(Debug)]
-pub struct Items<'h> {
-    history: &'h History,
+pub struct Items<H> {
+    history: H,
     query: Query,
     after: i64,
     held: VecDeque<(Place, Item)>,
     failed: bool,
 }
 
-impl Items<'_> {
+impl<H: Borrow<History>> Items<H> {
+    fn new(history: H, query: &Query) -> Self {
+        let held = VecDeque::new();
+        Self { history, after: query.first_after(), query: query.clone(), held, failed: false }
+    }
+
+    /// The history that they are of.
+    pub fn history(&self) -> &History {
+        self.history.borrow()
+    }
+
     /// The next item and where it lies.
     ///
     /// # Errors
     /// Where the file cannot be read; nothing follows.
     pub fn next_placed(&mut self) -> Result<Option<(Place, Item)>> {
         while self.held.is_empty() && !self.failed {
-            let portion = self.history.portion(&self.query, self.after, HELD);
+            let portion = self.history().portion(&self.query, self.after, HELD);
             let filled = portion.and_then(|portion| match portion {
                 Some(portion) => self.fill(portion).map(|()| true),
                 None => Ok(false),
@@ -297,7 +308,7 @@ impl Items<'_> {
     }
 
     fn fill(&mut self, portion: Portion) -> Result<()> {
-        self.history.visit_portion(portion, |place, row| {
+        self.history.borrow().visit_portion(portion, |place, row| {
             if self.query.wants(&row) {
                 self.held.push_back((place, row.to_item()));
             }
@@ -308,7 +319,7 @@ impl Items<'_> {
     }
 }
 
-impl Iterator for Items<'_> {
+impl<H: Borrow<History>> Iterator for Items<H> {
     type Item = Result<Item>;
 
     fn next(&mut self) -> Option<Result<Item>> {

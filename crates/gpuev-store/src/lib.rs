@@ -9,6 +9,8 @@
 mod failure;
 mod history;
 mod lock;
+mod log;
+mod moment;
 mod named;
 mod open;
 mod process;
@@ -22,6 +24,8 @@ mod value;
 mod writer;
 
 pub use history::{History, Items, RecordedSession};
+pub use log::EventLog;
+pub use moment::unix_ns_of;
 pub use query::Query;
 pub use recorder::{Progress, Recorder};
 pub use retention::Retention;
