@@ -60,7 +60,8 @@ fn parse(text: &str, now: &Zoned) -> Option<Timestamp> {
         Ok(local) => local,
         Err(_) => match text.parse::<Date>() {
             Ok(date) => date.to_datetime(Time::midnight()),
-            Err(_) => now.date().to_datetime(text.parse().ok()?),
+            Err(_) if text.contains(':') => now.date().to_datetime(text.parse().ok()?),
+            Err(_) => return None,
         },
     };
     Some(local.to_zoned(now.time_zone().clone()).ok()?.timestamp())

@@ -34,7 +34,7 @@ pub(crate) fn read(path: &Path, query: &Query) -> Vec<Item> {
 }
 
 /// Every kind of line, odd ones included, and gaps between them.
-fn all_kinds() -> Vec<Item> {
+pub(crate) fn all_kinds() -> Vec<Item> {
     let lines: [&[u8]; 18] = [
         b"1 1234:my job",
         b"1 1234:a\nb",

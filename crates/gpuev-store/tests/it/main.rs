@@ -4,5 +4,8 @@
 
 mod driver;
 mod items;
+mod log;
+mod moment;
 mod refused;
 mod retention;
+mod versions;
