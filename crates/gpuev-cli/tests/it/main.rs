@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod documents;
 mod faults;
+mod generate;
 mod golden;
 mod machine;
 mod program;

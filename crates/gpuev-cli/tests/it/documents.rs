@@ -1,0 +1,156 @@
+//! What the documents say is so: README's commands run, the schema's examples parse and its list is whole.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::program::{Running, parse, run};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn document(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// The lines of all blocks of code in this language.
+fn code(text: &str, language: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        match line.strip_prefix("```") {
+            Some(after) => inside = !inside && after == language,
+            None if inside => lines.push(line.to_owned()),
+            None => {}
+        }
+    }
+    assert!(!lines.is_empty(), "no {language}");
+    lines
+}
+
+/// The arguments that a command of README gives to the program; `None` for what is not the program.
+fn arguments(line: &str) -> Option<Vec<&str>> {
+    let line = line.split('#').next().unwrap_or(line).trim();
+    let rest = line.strip_prefix("cargo run --release -- ").or(line.strip_prefix("gpuev "))?;
+    Some(rest.split_whitespace().collect())
+}
+
+/// Runs it as a user does: what has said something is ended with SIGTERM, and must end well.
+fn works(args: &[&str]) {
+    let of_this_machine = !args.contains(&"--source") && args[0] != "sim";
+    let without_gpu = of_this_machine && !Path::new("/dev/kfd").exists();
+    let watches_this = of_this_machine && args[0] == "watch" && !without_gpu;
+    let mut running = Running::start(args);
+    if args[0] == "watch" && !without_gpu {
+        if !watches_this {
+            assert!(running.lines.read_line(&mut String::new()).unwrap() > 0, "{args:?}");
+        }
+        running.signal(Signal::TERM);
+    }
+    let ended = running.rest();
+    // Where neither root nor a user namespace is to be had, `sim run` says so.
+    let no_namespace = args.starts_with(&["sim", "run"])
+        && ended.code == Some(1)
+        && std::env::var_os("GPUEV_SIM_REQUIRE_ALL").is_none();
+    let expected = if without_gpu { Some(3) } else { Some(0) };
+    assert!(ended.code == expected || no_namespace, "{args:?}: {ended:?}");
+}
+
+#[test]
+fn commands_of_the_readme_work() {
+    for line in code(&document("README.md"), "sh") {
+        match arguments(&line) {
+            Some(args) => works(&args),
+            // It would run this test.
+            None => assert_eq!(line, "cargo xtask test", "nobody knows whether this works"),
+        }
+    }
+}
+
+#[test]
+fn the_two_commands_are_found_from_the_root() {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata = parse(std::str::from_utf8(&metadata.stdout).unwrap());
+    let default = metadata["workspace_default_members"].as_array().unwrap();
+    assert_eq!(default.len(), 1, "{default:?}");
+    let package = |id: &Value| {
+        let packages = metadata["packages"].as_array().unwrap();
+        packages.iter().find(|package| package["id"] == *id).unwrap().clone()
+    };
+    let program = package(&default[0]);
+    assert_eq!((&program["name"], &program["default_run"]), (&"gpuev-cli".into(), &"gpuev".into()));
+    assert!(document(".cargo/config.toml").contains("xtask = \"run "));
+    assert!(
+        document(".ci/run").lines().any(|line| line.ends_with("cargo xtask test")),
+        "CI runs the same"
+    );
+}
+
+/// The words in backticks and the keys of the examples.
+fn documented(schema: &str) -> BTreeSet<String> {
+    let quoted = schema.split('`').skip(1).step_by(2).map(str::to_owned);
+    let mut words: BTreeSet<String> = quoted.collect();
+    for line in code(schema, "json") {
+        keys(&parse(&line), &mut words);
+    }
+    words
+}
+
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    if let Value::Object(object) = value {
+        for (key, value) in object {
+            found.insert(key.clone());
+            keys(value, found);
+        }
+    }
+}
+
+#[test]
+fn every_key_that_is_written_is_in_the_schema() {
+    let schema = document("docs/event-schema.md");
+    let documented = documented(&schema);
+    let mut written = BTreeSet::new();
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        for line in text.lines().filter(|line| line.starts_with('{')) {
+            let event = parse(line);
+            assert!(documented.contains(event["type"].as_str().unwrap()), "{line}");
+            keys(&event, &mut written);
+        }
+    }
+    for args in
+        [["list", "--json", "--source", "sim"], ["list", "--json", "--source", "sim,partitions=8"]]
+    {
+        run(args).good().json().iter().for_each(|gpu| keys(gpu, &mut written));
+    }
+    let missing: Vec<_> = written.difference(&documented).collect();
+    assert!(missing.is_empty(), "{missing:?} are not in docs/event-schema.md");
+}
+
+#[test]
+fn examples_of_the_schema_are_what_is_written() {
+    let examples: Vec<_> =
+        code(&document("docs/event-schema.md"), "json").iter().map(|line| parse(line)).collect();
+    for kind in ["event", "gap", "gpu"] {
+        assert!(examples.iter().any(|example| example["record"] == kind), "no example of {kind}");
+    }
+    let example = |kind: &str| {
+        let mut found = BTreeSet::new();
+        keys(examples.iter().find(|example| example["record"] == kind).unwrap(), &mut found);
+        found
+    };
+    let listed = run(["list", "--json", "--source", "sim"]).good();
+    let mut written = BTreeSet::new();
+    keys(&listed.json()[0], &mut written);
+    assert_eq!(example("gpu"), written);
+}
