@@ -1,9 +1,15 @@
 //! `gpuev doctor`: what works here, what does not, and how to mend it.
+//!
+//! Opening `/dev/kfd` makes this process a KFD process until it ends, so whatever needs no device comes first,
+//! and the device is open only while it is asked.
 
 use std::io::{self, Write};
 
 use clap::Args;
-use gpuev::{EventMask, EventReader, KfdVersion, Machine};
+use gpuev::health::Sensors;
+use gpuev::message::Printable;
+use gpuev::process::{Holder, Processes};
+use gpuev::{EventMask, EventReader, Gpu, Inventory, KfdVersion, Machine, json};
 
 use crate::args::SourceArgs;
 use crate::exit::{Exit, Outcome};
@@ -11,15 +17,24 @@ use crate::source::Source;
 
 /// Tell what works here, what does not, and how to mend it
 #[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {}
+pub(crate) struct DoctorArgs {
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
 
-pub(crate) fn run(_args: &DoctorArgs, source: &SourceArgs) -> Outcome {
+pub(crate) fn run(args: &DoctorArgs, source: &SourceArgs) -> Outcome {
     let source = Source::open(source)?;
     let findings = examine(&source.machine);
-    let mut out = io::stdout().lock();
+    let mut text = String::new();
     for finding in &findings.list {
-        writeln!(out, "{:5} {:12} {}", finding.state.name(), finding.what, finding.text)?;
+        if args.json {
+            finding.write_json(&mut text);
+        } else {
+            text += &format!("{:5} {:12} {}\n", finding.state.mark(), finding.what, finding.text);
+        }
     }
+    io::stdout().lock().write_all(text.as_bytes())?;
     Ok(findings.exit)
 }
 
@@ -43,18 +58,38 @@ enum State {
 }
 
 impl State {
+    /// For people, who look for what is loud.
+    fn mark(self) -> &'static str {
+        if matches!(self, Self::Bad) { "FAIL" } else { self.name() }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Good => "ok",
             Self::Note => "note",
-            Self::Bad => "FAIL",
+            Self::Bad => "fail",
         }
     }
 }
 
+impl Finding {
+    fn write_json(&self, out: &mut String) {
+        let mut object = json::Object::begin(out, "finding");
+        object.word("state", self.state.name());
+        object.word("what", self.what);
+        object.text("text", &self.text);
+        object.end();
+        out.push('\n');
+    }
+}
+
 impl Findings {
-    fn add(&mut self, state: State, what: &'static str, text: impl Into<String>) {
-        self.list.push(Finding { state, what, text: text.into() });
+    fn good(&mut self, what: &'static str, text: impl Into<String>) {
+        self.add(State::Good, what, text);
+    }
+
+    fn note(&mut self, what: &'static str, text: impl Into<String>) {
+        self.add(State::Note, what, text);
     }
 
     fn fail(&mut self, what: &'static str, text: impl Into<String>, exit: Exit) {
@@ -63,55 +98,149 @@ impl Findings {
             self.exit = exit;
         }
     }
+
+    fn add(&mut self, state: State, what: &'static str, text: impl Into<String>) {
+        self.list.push(Finding { state, what, text: text.into() });
+    }
 }
 
 fn examine(machine: &Machine) -> Findings {
     let mut findings = Findings { list: Vec::new(), exit: Exit::Success };
-    let kernel = machine.kernel_release().unwrap_or_else(|| "unknown".to_owned());
-    findings.add(State::Good, "kernel", format!("Linux {kernel}"));
-    examine_gpus(machine, &mut findings);
-    examine_driver(machine, &mut findings);
+    examine_system(machine, &mut findings);
+    let gpus = examine_gpus(machine, &mut findings);
+    for gpu in &gpus {
+        examine_throttling(gpu, &mut findings);
+    }
+    examine_holders(machine, &mut findings);
+    examine_events(machine, &gpus, &mut findings);
     findings
 }
 
-fn examine_gpus(machine: &Machine, findings: &mut Findings) {
+fn examine_system(machine: &Machine, findings: &mut Findings) {
+    let kernel = machine.kernel_release().unwrap_or_else(|| "unknown".to_owned());
+    findings.good("kernel", format!("Linux {kernel}"));
+    let driver = machine.driver();
+    if driver.loaded {
+        let origin = match &driver.version {
+            Some(version) => format!("amdgpu {version}, AMD's own"),
+            None => "amdgpu, the kernel's own".to_owned(),
+        };
+        let kind = if driver.built_in { "built in" } else { "a module" };
+        findings.good("driver", format!("{origin}, {kind}"));
+    } else {
+        findings.note("driver", "amdgpu is not loaded; load it: modprobe amdgpu");
+    }
+    let marks = [".dockerenv", "run/.containerenv"];
+    if marks.iter().any(|mark| machine.path(mark).exists()) {
+        let text = "this is one: it needs --device /dev/kfd --device /dev/dri, and pids may be other than the host's";
+        findings.note("container", text);
+    }
+}
+
+fn examine_gpus(machine: &Machine, findings: &mut Findings) -> Vec<Gpu> {
     match machine.inventory() {
-        Err(error) => findings.fail("GPUs", error.to_string(), Exit::NoGpu),
-        Ok(inventory) if inventory.gpus.is_empty() => {
-            findings.fail("GPUs", "none that may be used", Exit::NoGpu);
+        Err(error) => {
+            findings.fail("GPUs", error.to_string(), Exit::NoGpu);
+            Vec::new()
         }
         Ok(inventory) => {
-            for gpu in &inventory.gpus {
-                let text = format!("{} {} {}", gpu.id.index, gpu.id.bdf, gpu.name);
-                findings.add(State::Good, "GPU", text);
+            tell_hidden(&inventory, findings);
+            if inventory.gpus.is_empty() {
+                findings.fail("GPUs", "none that may be used", Exit::NoGpu);
             }
+            for gpu in &inventory.gpus {
+                findings.good("GPU", format!("{} {} {}", gpu.id.index, place(gpu), gpu.name));
+            }
+            inventory.gpus
         }
     }
 }
 
-fn examine_driver(machine: &Machine, findings: &mut Findings) {
+fn tell_hidden(inventory: &Inventory, findings: &mut Findings) {
+    for node in &inventory.unreadable {
+        findings.note("GPU", format!("KFD node {} is left out: {}", node.node, node.problem));
+    }
+    if !inventory.denied.is_empty() {
+        let nodes: Vec<_> = inventory.denied.iter().map(|node| node.node.to_string()).collect();
+        findings.note(
+            "GPU",
+            format!(
+                "KFD nodes {} are kept from us by the device cgroup; give the container their \
+                 /dev/dri/renderD* (--device)",
+                nodes.join(", ")
+            ),
+        );
+    }
+}
+
+fn place(gpu: &Gpu) -> String {
+    if gpu.partitions > 1 {
+        format!("{}/{}", gpu.id.bdf, gpu.id.partition)
+    } else {
+        gpu.id.bdf.to_string()
+    }
+}
+
+/// The first partition speaks for its GPU: they share the setting.
+fn examine_throttling(gpu: &Gpu, findings: &mut Findings) {
+    let off = Sensors::of(gpu).throttling_log().is_some_and(|log| !log.enabled);
+    if off && gpu.id.partition == 0 {
+        let file = gpu.device_dir.join("thermal_throttling_logging");
+        findings.note(
+            "throttling",
+            format!(
+                "GPU {} does not tell of it: no THERMAL_THROTTLE events; as root: echo 60 > {}",
+                gpu.id.bdf,
+                file.display()
+            ),
+        );
+    }
+}
+
+fn examine_holders(machine: &Machine, findings: &mut Findings) {
+    let holders = Processes::of(machine).holders();
+    for holder in &holders.found {
+        findings.note("in use", in_use(holder));
+    }
+    if holders.hidden > 0 {
+        let text = format!(
+            "{} processes may not be looked into; root sees whether they use it",
+            holders.hidden
+        );
+        findings.note("in use", text);
+    } else if holders.found.is_empty() {
+        findings.good("in use", "by nobody: nothing keeps the driver from being unloaded");
+    }
+}
+
+fn in_use(holder: &Holder) -> String {
+    let name = Printable(holder.name.bytes().unwrap_or(b"?"));
+    format!(
+        "by pid {} ({name}): /dev/kfd open {} times, {} event files; while it runs, the driver cannot be \
+         unloaded nor GPUs repartitioned",
+        holder.pid, holder.devices, holder.event_files
+    )
+}
+
+fn examine_events(machine: &Machine, gpus: &[Gpu], findings: &mut Findings) {
     let source = machine.event_source();
     let version = match source.version() {
         Ok(version) => version,
-        Err(error) => return findings.fail("driver", error.to_string(), Exit::Failure),
+        Err(error) => return findings.fail("interface", error.to_string(), Exit::Failure),
     };
-    findings.add(State::Good, "driver", format!("KFD interface {version}"));
+    findings.good("interface", format!("KFD {version}"));
     if version < KfdVersion::FIRST_WITH_SVM_EVENTS {
         let text = "page fault, migration and queue events need KFD 1.10, i.e. Linux 6.0";
-        findings.add(State::Note, "events", text);
+        findings.note("events", text);
     }
     let scope = source.scope();
     let state = if scope.all_processes { State::Good } else { State::Note };
     findings.add(state, "scope", scope.reason);
-    for gpu in machine.gpus().unwrap_or_default() {
-        match EventReader::open(machine, &gpu, EventMask::NONE) {
+    for gpu in gpus {
+        match EventReader::open(machine, gpu, EventMask::NONE) {
             Ok(reader) => {
                 let size = reader.fifo_capacity().unwrap_or_default();
-                findings.add(
-                    State::Good,
-                    "event file",
-                    format!("GPU {}: FIFO of {size} bytes", gpu.id.bdf),
-                );
+                findings.good("event file", format!("GPU {}: FIFO of {size} bytes", place(gpu)));
             }
             Err(error) => findings.fail("event file", error.to_string(), Exit::Failure),
         }

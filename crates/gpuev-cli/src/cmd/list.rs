@@ -1,4 +1,6 @@
-//! `gpuev list`: which GPUs there are.
+//! `gpuev list`: which GPUs there are, and how they are doing.
+
+mod health;
 
 use std::io::{self, Write};
 
@@ -16,12 +18,24 @@ pub(crate) struct ListArgs {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+    /// How they are doing: temperature, power, activity, memory, errors
+    #[arg(long)]
+    health: bool,
 }
 
 pub(crate) fn run(args: &ListArgs, source: &SourceArgs) -> Outcome {
     let source = Source::open(source)?;
     let inventory = source.machine.inventory()?;
-    let text = if args.json { as_json(&inventory) } else { as_table(&inventory) };
+    let mut text = match (args.json, args.health) {
+        (true, health) => as_json(&inventory, health),
+        (false, true) => health::as_table(&inventory.gpus),
+        (false, false) => as_table(&inventory),
+    };
+    if !args.json && !inventory.denied.is_empty() {
+        let count = inventory.denied.len();
+        text +=
+            &format!("{count} more may not be used here (the device cgroup keeps them from us)\n");
+    }
     io::stdout().lock().write_all(text.as_bytes())?;
     if inventory.gpus.is_empty() {
         let none = gpuev::Error::new(gpuev::ErrorKind::NoGpu, "no GPU of this machine may be used")
@@ -45,13 +59,7 @@ fn as_table(inventory: &Inventory) -> String {
             gpu.id.kfd_id.to_string(),
         ]);
     }
-    let mut text = table.to_string();
-    if !inventory.denied.is_empty() {
-        let count = inventory.denied.len();
-        text +=
-            &format!("{count} more may not be used here (the device cgroup keeps them from us)\n");
-    }
-    text
+    table.to_string()
 }
 
 fn partition(gpu: &Gpu) -> String {
@@ -66,7 +74,7 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-fn as_json(inventory: &Inventory) -> String {
+fn as_json(inventory: &Inventory, health: bool) -> String {
     let mut out = String::new();
     for gpu in &inventory.gpus {
         let mut object = json::Object::begin(&mut out, "gpu");
@@ -81,6 +89,9 @@ fn as_json(inventory: &Inventory) -> String {
         object.optional("card", gpu.card);
         object.number("kfd_id", gpu.id.kfd_id);
         object.number("kfd_node", gpu.node);
+        if health {
+            object.value("health", |out| health::write_json(out, &gpu.health()));
+        }
         object.end();
         out.push('\n');
     }

@@ -107,11 +107,15 @@ fn documented(schema: &str) -> BTreeSet<String> {
 }
 
 fn keys(value: &Value, found: &mut BTreeSet<String>) {
-    if let Value::Object(object) = value {
-        for (key, value) in object {
-            found.insert(key.clone());
-            keys(value, found);
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                found.insert(key.clone());
+                keys(value, found);
+            }
         }
+        Value::Array(list) => list.iter().for_each(|value| keys(value, found)),
+        _ => {}
     }
 }
 
@@ -128,10 +132,16 @@ fn every_key_that_is_written_is_in_the_schema() {
             keys(&event, &mut written);
         }
     }
-    for args in
-        [["list", "--json", "--source", "sim"], ["list", "--json", "--source", "sim,partitions=8"]]
-    {
-        run(args).good().json().iter().for_each(|gpu| keys(gpu, &mut written));
+    let commands: [&[&str]; 3] = [
+        &["list", "--json", "--health", "--source", "sim"],
+        &["list", "--json", "--health", "--source", "sim,partitions=8"],
+        &["doctor", "--json", "--source", "sim"],
+    ];
+    for args in commands {
+        run(args).good().json().iter().for_each(|record| {
+            assert!(documented.contains(&format!("\"record\":{}", record["record"])), "{record}");
+            keys(record, &mut written);
+        });
     }
     let missing: Vec<_> = written.difference(&documented).collect();
     assert!(missing.is_empty(), "{missing:?} are not in docs/event-schema.md");
@@ -141,7 +151,7 @@ fn every_key_that_is_written_is_in_the_schema() {
 fn examples_of_the_schema_are_what_is_written() {
     let examples: Vec<_> =
         code(&document("docs/event-schema.md"), "json").iter().map(|line| parse(line)).collect();
-    for kind in ["event", "gap", "gpu"] {
+    for kind in ["event", "gap", "gpu", "finding"] {
         assert!(examples.iter().any(|example| example["record"] == kind), "no example of {kind}");
     }
     let example = |kind: &str| {

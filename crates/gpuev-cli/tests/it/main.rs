@@ -7,5 +7,6 @@ mod faults;
 mod generate;
 mod golden;
 mod machine;
+mod machine_state;
 mod program;
 mod watch;
