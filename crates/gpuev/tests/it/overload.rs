@@ -104,11 +104,8 @@ impl Run {
                 open_drops.push(line.boot_ns);
                 continue;
             }
-            loop {
-                match items.next().expect("an accepted line should arrive") {
-                    Item::Gap(gap) => gaps.push((gap.from_boot_ns, gap.to_boot_ns)),
-                    Item::Event(_) => break,
-                }
+            while let Item::Gap(gap) = items.next().expect("an accepted line should arrive") {
+                gaps.push((gap.from_boot_ns, gap.to_boot_ns));
             }
             for drop in open_drops.drain(..) {
                 let covered = gaps.iter().any(|(from, to)| (*from..=*to).contains(&drop));
