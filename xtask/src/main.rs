@@ -4,6 +4,7 @@
 
 mod process;
 mod report;
+mod task_bench;
 mod task_deny;
 mod task_fuzz;
 mod task_instructions;
@@ -25,6 +26,7 @@ usage: cargo xtask TASK
 
   test [STEP…]            install what tests need, then run them all (or the steps named)
   tidy [FOLDER]           check the repository's own rules
+  bench [SUITE…]          measure everything, or the suites named, and print one table
   fuzz [SECONDS [TARGET…]]  run the fuzz targets, a minute each by default; needs nightly
   instructions [--bless]  count the decoder's instructions against the recorded figures; needs valgrind
 ";
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let done = match task.as_str() {
         "test" => task_test::run_steps(rest),
         "tidy" => task_tidy::run(rest),
+        "bench" => task_bench::run(rest),
         "fuzz" => task_fuzz::run(rest),
         "instructions" => task_instructions::run(rest),
         _ => return usage(),

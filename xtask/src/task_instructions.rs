@@ -6,13 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
-
 use crate::Result;
 use crate::process::output;
 use crate::report::Outcome;
 use crate::tools::has_program;
-use crate::workspace::{self, cargo};
+use crate::workspace::{self, build_bench};
 
 /// The recorded figures: `rustc VERSION`, then a line of name and instructions for each path.
 const RECORDED: &str = "xtask/instructions.txt";
@@ -118,15 +116,10 @@ fn count() -> Result<Figures> {
 
 /// Builds for the first x86-64, so that the figures do not depend on who builds.
 fn build(package: &str, bench: &str) -> Result<PathBuf> {
-    let mut build = cargo(&["bench", "--no-run", "--package", package, "--bench", bench]);
-    build.args(["--message-format=json", "--target-dir"]).arg(workspace::target().join("baseline"));
-    build.env("RUSTFLAGS", "-Ctarget-cpu=x86-64");
-    let messages = output(&mut build)?;
-    let mut program = messages.lines().rev().filter_map(|line| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        message["executable"].as_str().map(PathBuf::from)
-    });
-    program.next().ok_or_else(|| format!("cargo built no benchmark {bench}"))
+    build_bench(package, bench, |build| {
+        build.arg("--target-dir").arg(workspace::target().join("baseline"));
+        build.env("RUSTFLAGS", "-Ctarget-cpu=x86-64");
+    })
 }
 
 struct Counted {

@@ -3,6 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
+use crate::Result;
+use crate::process::output;
+
 /// The workspace's folder.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -27,4 +32,27 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(root());
     command
+}
+
+/// Builds a benchmark of a crate; `change` says how else than usual. Gives the program.
+///
+/// # Errors
+/// Where it does not build.
+pub(crate) fn build_bench(
+    package: &str,
+    bench: &str,
+    change: impl FnOnce(&mut Command),
+) -> Result<PathBuf> {
+    let mut build = cargo(&["bench", "--no-run", "--package", package, "--bench", bench]);
+    build.arg("--message-format=json-render-diagnostics");
+    change(&mut build);
+    let messages = output(&mut build)?;
+    let mut programs = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        // The crate's programs are built too.
+        let executable =
+            message["executable"].as_str().filter(|_| message["target"]["name"] == bench);
+        executable.map(PathBuf::from)
+    });
+    programs.next().ok_or_else(|| format!("cargo built no benchmark {bench}"))
 }

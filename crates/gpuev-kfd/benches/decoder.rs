@@ -1,6 +1,6 @@
 //! What a line costs, on the captures: `decode` alone, or `read` from an event file, split and decoded.
 //!
-//! `cargo bench -p gpuev-kfd` prints lines a second. With a path's name and a number of rounds it does only
+//! `cargo bench -p gpuev-kfd` prints the figures. With a path's name and a number of rounds it does only
 //! that work and prints how many lines it were: `cargo xtask instructions` runs it so under valgrind.
 
 use std::fs::{self, File};
@@ -39,7 +39,9 @@ fn measure(path: &str, stream: &[u8]) {
         start.elapsed().as_secs_f64() * 1e9 / f64::from(lines)
     });
     let best = nanoseconds.fold(f64::INFINITY, f64::min);
-    println!("{path}: {:.0} lines/s, {best:.1} ns a line", 1e9 / best);
+    let what = if path == "decode" { "decode one line" } else { "read, split and decode one line" };
+    println!("figure\t{what}\tgpuev-kfd\t{best:.1}\tns");
+    println!("figure\tlines a second: {path}\tgpuev-kfd\t{:.0}\t/s", 1e9 / best);
 }
 
 fn work(path: &str, stream: &[u8], rounds: u32) -> u32 {
