@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p gpuev-store --bench history -- [ITEMS] [FILE]`
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(missing_docs)]
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,9 @@ use gpuev_store::{History, Query, Row, Session, Writer};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let items: u64 = arguments.first().map_or(2_000_000, |n| n.parse().unwrap());
-    let folder = tempfile::tempdir().unwrap();
+    let items: u64 =
+        arguments.first().map_or(2_000_000, |n| n.parse().expect("the items should be a number"));
+    let folder = tempfile::tempdir().expect("a folder should be made");
     let path = arguments.get(1).map_or(folder.path().join("bench.db"), PathBuf::from);
     if !path.exists() {
         write(&path, items);
@@ -26,29 +27,30 @@ fn main() {
 #[allow(clippy::cast_precision_loss)]
 fn write(path: &Path, items: u64) {
     let session = Session::unknown(Anchor { boot_ns: 0, unix_ns: BOOTED_UNIX_NS });
-    let mut writer = Writer::open(path, &session).unwrap();
+    let mut writer = Writer::open(path, &session).expect("a history should open");
     let mut text = String::new();
     let started = (Instant::now(), cpu_seconds());
     let made: Vec<Item> = (0..items.min(200_000)).map(|number| item(number, &mut text)).collect();
     let making = cpu_seconds() - started.1;
     let started = (Instant::now(), cpu_seconds());
     for number in 0..items {
-        writer.append(&made[usize::try_from(number).unwrap() % made.len()]).unwrap();
+        let item = &made[usize::try_from(number).expect("64 bits should be there") % made.len()];
+        writer.append(item).expect("an event should be written");
     }
-    writer.close_import().unwrap();
+    writer.close_import().expect("the history should close");
     let items = items as f64;
     println!("history_write_rate {:.0} events/s", items / started.0.elapsed().as_secs_f64());
     println!("history_write_cpu {:.3} us/event", (cpu_seconds() - started.1) * 1e6 / items);
     println!(
         "history_size {:.1} bytes/event",
-        std::fs::metadata(path).unwrap().len() as f64 / items
+        std::fs::metadata(path).expect("the history should be there").len() as f64 / items
     );
     let _not_counted = making;
 }
 
 #[allow(clippy::cast_precision_loss)]
 fn read(path: &Path) {
-    let history = History::open(path).unwrap();
+    let history = History::open(path).expect("the history should open");
     let (started, cpu, mut events, mut bytes) = (Instant::now(), cpu_seconds(), 0_u64, 0);
     history
         .visit(&Query::new(), |_, row| {
@@ -58,7 +60,7 @@ fn read(path: &Path) {
             }
             ControlFlow::Continue(())
         })
-        .unwrap();
+        .expect("the history should be readable");
     let per_event = 1e9 / events as f64;
     println!("history_read {:.0} ns/event", started.elapsed().as_secs_f64() * per_event);
     println!("history_read_cpu {:.0} ns/event", (cpu_seconds() - cpu) * per_event);
@@ -71,7 +73,7 @@ const BOOTED_UNIX_NS: i64 = 1_795_000_000_000_000_000;
 fn item(number: u64, text: &mut String) -> Item {
     use std::fmt::Write;
     text.clear();
-    let gpu = u32::try_from(number / 8 % 8).unwrap();
+    let gpu = u32::try_from(number / 8 % 8).expect("it should be below 8");
     let node = 0x1b11 + gpu;
     let page = 0x7_f000_0000 + number / 8 * 0x9e37 % 0x10_0000;
     let ns = 1_810_035_809_094 + number * 3_000;
@@ -88,7 +90,12 @@ fn item(number: u64, text: &mut String) -> Item {
     };
     let gpu = GpuId {
         index: gpu,
-        bdf: gpuev::Bdf { domain: 0, bus: u8::try_from(gpu + 3).unwrap(), device: 0, function: 0 },
+        bdf: gpuev::Bdf {
+            domain: 0,
+            bus: u8::try_from(gpu + 3).expect("it should be below 11"),
+            device: 0,
+            function: 0,
+        },
         unique_id: None,
         partition: 0,
         kfd_id: node,
