@@ -16,6 +16,7 @@ mod open;
 mod process;
 mod query;
 mod recorder;
+pub mod report;
 mod retention;
 mod row;
 mod schema;

@@ -7,5 +7,6 @@ mod items;
 mod log;
 mod moment;
 mod refused;
+mod report;
 mod retention;
 mod versions;

@@ -1,0 +1,451 @@
+//! What people are told, the same for terminal and page: sections of tables.
+
+use gpuev::message::Printable;
+use gpuev::span::SpanKind;
+use gpuev::{EventType, GpuId, Severity};
+
+use super::format::{Bytes, Count, Length, Moment, Named, Rate, Share, or_dash};
+use super::summary::{Ranking, Report, per_minute, type_name};
+
+/// A heading, remarks, and a table.
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    pub(super) notes: Vec<String>,
+    pub(super) columns: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<Cell>>,
+}
+
+/// What stands in a table.
+#[derive(Debug)]
+pub(super) enum Cell {
+    /// Words, to the left.
+    Text(String),
+    /// A number with its unit, to the right.
+    Number(String),
+    /// A part of a whole.
+    Share(Share),
+    /// Counts over time.
+    Spark(Vec<u64>),
+}
+
+#[allow(clippy::needless_pass_by_value)] // most are made for this
+fn text(words: impl ToString) -> Cell {
+    Cell::Text(words.to_string())
+}
+
+#[allow(clippy::needless_pass_by_value)] // likewise
+fn number(number: impl ToString) -> Cell {
+    Cell::Number(number.to_string())
+}
+
+fn count(of: u64) -> Cell {
+    number(Count(of))
+}
+
+impl Section {
+    fn new<const N: usize>(title: &'static str, columns: [&'static str; N]) -> Self {
+        Self { title, notes: Vec::new(), columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    fn rows(mut self, rows: impl IntoIterator<Item = Vec<Cell>>) -> Self {
+        self.rows.extend(rows);
+        self
+    }
+
+    /// Says what a list leaves out.
+    fn of<T>(self, ranking: &Ranking<T>, what: &str) -> Self {
+        let section = match ranking.more {
+            0 => self,
+            more => self.note(format!("{} more {what} are not shown.", Count(more))),
+        };
+        match ranking.missing_at_most {
+            0 => section,
+            missing => section.note(format!(
+                "There were too many {what} to follow each: a count may lack up to {}.",
+                Count(missing)
+            )),
+        }
+    }
+}
+
+/// In two lines: when, and how much.
+pub(super) fn headline(report: &Report) -> (String, String) {
+    let when = match (report.first_unix_ns, report.last_unix_ns) {
+        (Some(first), Some(last)) => format!("{} to {} UTC", Moment(first), Moment(last)),
+        _ => "nothing happened".to_owned(),
+    };
+    let mut much = format!("{} events", Count(report.events));
+    if report.observed_ns > 0 {
+        much += &format!(" in {} watched", Length(report.observed_ns));
+    }
+    if let Some(rate) = report.events_per_minute() {
+        much += &format!(", {} a minute", Rate(rate));
+    }
+    if let Some(peak) = report.peak_minute {
+        let at = Moment(peak.unix_ns).to_string();
+        let at = at.get(..16).unwrap_or(&at);
+        much += &format!(" (most in the minute of {at}: {})", Count(peak.events));
+    }
+    (when, much)
+}
+
+/// Why no number is to be taken for complete, if so.
+pub(super) fn warnings(report: &Report) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !report.is_complete() {
+        let gaps: u64 = report.gaps.iter().map(|gap| gap.gaps).sum();
+        let unknown: u64 = report.gaps.iter().map(|gap| gap.of_unknown_size).sum();
+        let mut parts = Vec::new();
+        if report.lost() > 0 {
+            parts.push(format!("{} events lost", Count(report.lost())));
+        }
+        if unknown > 0 {
+            parts.push(format!("{} of unknown size", Count(unknown)));
+        }
+        warnings.push(format!(
+            "Incomplete: {} gaps ({}). All counts and times below are lower bounds.",
+            Count(gaps),
+            parts.join(", ")
+        ));
+    }
+    if report.doubtful > 0 {
+        warnings.push(format!(
+            "{} events are doubtful: a task name may have forged them.",
+            Count(report.doubtful)
+        ));
+    }
+    warnings
+}
+
+/// All sections that have something to tell.
+pub(super) fn sections(report: &Report) -> Vec<Section> {
+    let all = [
+        sources(report),
+        types(report),
+        gpus(report),
+        spans(report),
+        resets(report),
+        reset_causes(report),
+        throttling(report),
+        memory_faults(report),
+        processes(report),
+        evictions(report),
+        migrations(report),
+        thrashing(report),
+        fault_hot_spots(report),
+        gaps(report),
+    ];
+    all.into_iter().filter(|section| !section.rows.is_empty()).collect()
+}
+
+fn sources(report: &Report) -> Section {
+    let rows = report.sources.iter().map(|source| {
+        let moment = |at: Option<i64>| or_dash(at.map(Moment));
+        let escaped = |text: &Option<String>| {
+            or_dash(text.as_ref().map(|text| Printable(text.as_bytes()).to_string()))
+        };
+        vec![
+            text(Printable(source.name.as_bytes())),
+            text(escaped(&source.host)),
+            text(escaped(&source.kernel)),
+            text(moment(source.from_unix_ns)),
+            text(moment(source.to_unix_ns)),
+            text(escaped(&source.scope)),
+        ]
+    });
+    let section =
+        Section::new("Sources", ["SOURCE", "HOST", "KERNEL", "FROM", "TO", "EVENTS OF"]).rows(rows);
+    let more = report.source_count - report.sources.len() as u64;
+    if more == 0 { section } else { section.note(format!("{} more are not shown.", Count(more))) }
+}
+
+fn types(report: &Report) -> Section {
+    let rows = report.types.iter().map(|(event_type, events)| {
+        vec![
+            text(type_name(event_type)),
+            count(events),
+            Cell::Share(Share(events, report.events)),
+            number(or_dash(per_minute(events, report.observed_ns).map(Rate))),
+            Cell::Spark(report.timeline.of_type(event_type).to_vec()),
+        ]
+    });
+    Section::new("Events", ["TYPE", "EVENTS", "SHARE", "A MINUTE", "OVER TIME"]).rows(rows)
+}
+
+/// `3 0000:c1:00.0`, with the partition where it is not the first.
+fn gpu_name(gpu: GpuId) -> String {
+    match gpu.partition {
+        0 => format!("{} {}", gpu.index, gpu.bdf),
+        partition => format!("{} {}/{partition}", gpu.index, gpu.bdf),
+    }
+}
+
+fn gpus(report: &Report) -> Section {
+    let rows = report.gpus.iter().enumerate().map(|(place, gpu)| {
+        let events = gpu.types.total();
+        let faults = gpu.types.of(Some(EventType::VmFault));
+        vec![
+            text(gpu_name(gpu.gpu)),
+            count(events),
+            number(or_dash(per_minute(events, report.observed_ns).map(Rate))),
+            count(faults),
+            count(gpu.resets),
+            number(Length(gpu.down_ns)),
+            Cell::Share(Share(gpu.throttled_ns, report.observed_ns)),
+            count(gpu.throttle_interrupts),
+            count(gpu.gaps),
+            Cell::Spark(report.timeline.of_gpu(place).to_vec()),
+        ]
+    });
+    let columns = [
+        "GPU",
+        "EVENTS",
+        "A MINUTE",
+        "MEMORY FAULTS",
+        "RESETS",
+        "DOWN",
+        "THROTTLED",
+        "INTERRUPTS",
+        "GAPS",
+        "OVER TIME",
+    ];
+    let section = Section::new("GPUs", columns).rows(rows);
+    if report.throttling.is_empty() { section } else { section.note(THROTTLED) }
+}
+
+const THROTTLED: &str = "Throttled: at most so long; the driver tells of it once a minute, and each event \
+    stands for the minute from it on.";
+
+fn spans(report: &Report) -> Section {
+    let rows = report.spans.iter().filter(|span| !span.outcomes.is_empty()).map(|span| {
+        let durations = &span.durations;
+        let length = |ns: Option<u64>| number(or_dash(ns.map(Length)));
+        let others = span.outcomes.iter().filter(|(outcome, _)| !outcome.is_paired());
+        let others: Vec<_> = others
+            .map(|(outcome, count)| format!("{} {}", Count(*count), outcome.name()))
+            .collect();
+        vec![
+            text(span_name(span.kind)),
+            count(durations.count()),
+            length(durations.quantile_ns(0.5)),
+            length(durations.quantile_ns(0.9)),
+            length(durations.quantile_ns(0.99)),
+            length(durations.max_ns()),
+            number(Length(durations.total_ns())),
+            text(if others.is_empty() { "-".to_owned() } else { others.join(", ") }),
+        ]
+    });
+    let columns =
+        ["WHAT", "COUNT", "P50", "P90", "P99", "MAX", "TOTAL", "WITHOUT END OR BEGINNING"];
+    Section::new("How long things took", columns).rows(rows)
+}
+
+fn span_name(kind: SpanKind) -> &'static str {
+    match kind {
+        SpanKind::Reset => "reset",
+        SpanKind::PageFault => "page fault",
+        SpanKind::Migration => "migration",
+        SpanKind::QueueEviction => "queue eviction",
+        SpanKind::Process => "process",
+        other => other.name(),
+    }
+}
+
+fn resets(report: &Report) -> Section {
+    let rows = report.resets.iter().map(|reset| {
+        let cause = reset.cause.bytes().map(|cause| Printable(cause).to_string());
+        vec![
+            text(Moment(reset.unix_ns)),
+            text(gpu_name(reset.gpu)),
+            number(reset.sequence),
+            number(or_dash(reset.down_ns.map(Length))),
+            text(or_dash(cause)),
+            text(reset.outcome.name()),
+        ]
+    });
+    let section = Section::new("Resets", ["BEGAN", "GPU", "NUMBER", "DOWN", "CAUSE", "OUTCOME"]);
+    let all: u64 = report.reset_causes.iter().map(|cause| cause.resets).sum();
+    let section = section.rows(rows);
+    if all > report.resets.len() as u64 {
+        return section.note(format!("The last of {}.", Count(all)));
+    }
+    section
+}
+
+fn reset_causes(report: &Report) -> Section {
+    let rows = report.reset_causes.iter().map(|cause| {
+        vec![
+            text(cause.cause.unwrap_or("not told")),
+            count(cause.resets),
+            number(Length(cause.down_ns)),
+        ]
+    });
+    Section::new("Resets by cause", ["CAUSE", "RESETS", "DOWN"]).rows(rows)
+}
+
+fn throttling(report: &Report) -> Section {
+    let rows = report.throttling.iter().map(|one| {
+        let whole = report.observed_ns.saturating_mul(one.gpus);
+        vec![
+            text(one.reason.unwrap_or("without a name")),
+            count(one.events),
+            count(one.gpus),
+            number(Length(one.throttled_ns)),
+            Cell::Share(Share(one.throttled_ns, whole)),
+        ]
+    });
+    Section::new("Throttling by reason", ["REASON", "EVENTS", "GPUS", "THROTTLED", "OF THEIR TIME"])
+        .rows(rows)
+        .note(THROTTLED)
+}
+
+fn memory_faults(report: &Report) -> Section {
+    let ranking = &report.memory_faults;
+    let rows = ranking.entries.iter().map(|one| {
+        vec![
+            text(Named(one.who, one.name)),
+            count(one.faults),
+            text(Moment(one.first_unix_ns)),
+            text(Moment(one.last_unix_ns)),
+        ]
+    });
+    Section::new("Memory faults", ["PROCESS", "FAULTS", "FIRST", "LAST"])
+        .rows(rows)
+        .of(ranking, "processes")
+}
+
+fn processes(report: &Report) -> Section {
+    let ranking = &report.processes;
+    let rows = ranking.entries.iter().map(|one| {
+        let of = |event_type| count(one.types.of(Some(event_type)));
+        let lived = match (one.lived_ns, one.open) {
+            (Some(ns), _) => Length(ns).to_string(),
+            (None, true) => "not ended".to_owned(),
+            (None, false) => "-".to_owned(),
+        };
+        vec![
+            text(Named(one.who, one.name)),
+            count(one.types.total()),
+            of(EventType::PageFaultStart),
+            of(EventType::MigrateStart),
+            of(EventType::QueueEviction),
+            number(Length(one.evicted_ns)),
+            of(EventType::VmFault),
+            number(lived),
+            text(Moment(one.first_unix_ns)),
+            text(Moment(one.last_unix_ns)),
+        ]
+    });
+    let columns = [
+        "PROCESS",
+        "EVENTS",
+        "PAGE FAULTS",
+        "MIGRATIONS",
+        "EVICTIONS",
+        "EVICTED",
+        "MEMORY FAULTS",
+        "LIVED",
+        "FIRST",
+        "LAST",
+    ];
+    Section::new("Processes", columns).rows(rows).of(ranking, "processes")
+}
+
+fn evictions(report: &Report) -> Section {
+    let rows = report.evictions.iter().map(|one| {
+        let length = |ns: Option<u64>| number(or_dash(ns.map(Length)));
+        vec![
+            text(one.trigger.unwrap_or("without a name")),
+            count(one.evictions),
+            count(one.reschedules),
+            length(one.durations.quantile_ns(0.5)),
+            length(one.durations.quantile_ns(0.99)),
+            length(one.durations.max_ns()),
+            number(Length(one.durations.total_ns())),
+        ]
+    });
+    let columns = ["TRIGGER", "EVICTIONS", "RESCHEDULED", "P50", "P99", "MAX", "TOTAL"];
+    Section::new("Queue evictions by trigger", columns).rows(rows)
+}
+
+fn migrations(report: &Report) -> Section {
+    let rows = report.migrations.iter().map(|one| {
+        vec![
+            text(one.direction.name().replace('_', " ")),
+            text(one.trigger.unwrap_or("without a name")),
+            count(one.moved),
+            number(Bytes(one.bytes)),
+            count(one.failed),
+        ]
+    });
+    let columns = ["DIRECTION", "TRIGGER", "MIGRATIONS", "MOVED", "FAILED"];
+    Section::new("Memory moved", columns).rows(rows)
+}
+
+fn thrashing(report: &Report) -> Section {
+    let ranking = &report.thrashing;
+    let rows = ranking.entries.iter().map(|one| {
+        let triggers = one
+            .triggers
+            .iter()
+            .map(|(name, count)| format!("{} {}", Count(*count), name.unwrap_or("without a name")));
+        vec![
+            text(format!("{:#x}", one.address)),
+            number(Bytes(one.size)),
+            text(Named(one.who, one.name)),
+            count(one.bounces),
+            count(one.moves),
+            number(Bytes(one.bytes)),
+            text(triggers.collect::<Vec<_>>().join(", ")),
+        ]
+    });
+    let columns = ["ADDRESS", "SIZE", "PROCESS", "TURNS", "MOVES", "MOVED", "ASKED FOR BY"];
+    Section::new("Ranges that went back and forth", columns).rows(rows).of(ranking, "ranges")
+}
+
+fn fault_hot_spots(report: &Report) -> Section {
+    let ranking = &report.fault_hot_spots;
+    let rows = ranking.entries.iter().map(|one| {
+        vec![
+            text(format!("{:#x}", one.address)),
+            text(Named(one.who, one.name)),
+            count(one.faults),
+            count(one.writes),
+            count(one.migrated),
+            number(Length(one.total_ns)),
+        ]
+    });
+    let columns = ["ADDRESS", "PROCESS", "FAULTS", "WRITES", "MIGRATED", "TOTAL"];
+    Section::new("Page faults by range of 2 MiB", columns).rows(rows).of(ranking, "ranges")
+}
+
+fn gaps(report: &Report) -> Section {
+    let rows = report.gaps.iter().map(|one| {
+        vec![
+            text(one.cause.name().replace('_', " ")),
+            count(one.gaps),
+            count(one.lost),
+            count(one.of_unknown_size),
+            number(Length(one.total_ns)),
+            text(Moment(one.first_unix_ns)),
+            text(Moment(one.last_unix_ns)),
+        ]
+    });
+    let columns = ["CAUSE", "GAPS", "LOST", "UNKNOWN SIZE", "TIME", "FIRST", "LAST"];
+    Section::new("Gaps: what is missing", columns).rows(rows)
+}
+
+/// Severity of a type, for its colour: that of its worst event.
+pub(super) fn severity(event_type: Option<EventType>) -> Severity {
+    match event_type {
+        Some(EventType::VmFault | EventType::GpuPreReset) => Severity::Critical,
+        Some(EventType::ThermalThrottle | EventType::GpuPostReset) => Severity::Warning,
+        _ => Severity::Info,
+    }
+}

@@ -1,0 +1,160 @@
+//! Numbers for people.
+
+use std::fmt;
+
+use gpuev::Comm;
+use gpuev::message::Printable;
+use gpuev::time::Rfc3339;
+
+use super::summary::Who;
+
+/// `12,345`.
+pub(super) struct Count(pub(super) u64);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                f.write_str(",")?;
+            }
+            write!(f, "{digit}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `6,172.5`, with fewer digits behind the point the more there are before.
+pub(super) struct Rate(pub(super) f64);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 100.0 {
+            return write!(f, "{:.1}", self.0);
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive; saturates
+        let whole = self.0.round() as u64;
+        Count(whole).fmt(f)
+    }
+}
+
+/// `812 ns`, `48.2 µs`, `1.80 s`, `2m 05s`, `3h 12m`, `2d 04h`.
+pub(super) struct Length(pub(super) u64);
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SECOND: u64 = 1_000_000_000;
+        let (ns, seconds) = (self.0, self.0 / SECOND);
+        match seconds {
+            0 if ns < 1_000 => write!(f, "{ns} ns"),
+            0 if ns < 1_000_000 => three_digits(f, ns, 1_000, "µs"),
+            0 => three_digits(f, ns, 1_000_000, "ms"),
+            1..60 => three_digits(f, ns, SECOND, "s"),
+            60..3_600 => write!(f, "{}m {:02}s", seconds / 60, seconds % 60),
+            3_600..86_400 => write!(f, "{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
+            _ => write!(f, "{}d {:02}h", seconds / 86_400, seconds / 3_600 % 24),
+        }
+    }
+}
+
+/// `number / unit`, cut after three digits: no rounding to `1000 ms`.
+fn three_digits(f: &mut fmt::Formatter<'_>, number: u64, unit: u64, name: &str) -> fmt::Result {
+    let (whole, rest) = (number / unit, number % unit);
+    match whole {
+        0..10 => write!(f, "{whole}.{:02} {name}", rest * 100 / unit),
+        10..100 => write!(f, "{whole}.{} {name}", rest * 10 / unit),
+        _ => write!(f, "{whole} {name}"),
+    }
+}
+
+/// `2.0 MiB`.
+pub(super) struct Bytes(pub(super) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u32, &str); 5] =
+            [(50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        for (shift, unit) in UNITS {
+            if self.0 >> shift > 0 {
+                let tenths = (u128::from(self.0) * 10) >> shift;
+                return write!(f, "{}.{} {unit}", tenths / 10, tenths % 10);
+            }
+        }
+        write!(f, "{} B", self.0)
+    }
+}
+
+/// `2026-11-22 11:45:01`, in UTC.
+pub(super) struct Moment(pub(super) i64);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = Rfc3339(self.0).to_string();
+        let seconds = text.split('.').next().unwrap_or(&text);
+        f.write_str(&seconds.replacen('T', " ", 1))
+    }
+}
+
+/// `12.5 %` of a whole; nothing of nothing is 0.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share(pub(super) u64, pub(super) u64);
+
+impl Share {
+    /// From 0 to 1.
+    #[allow(clippy::cast_precision_loss)] // shown with one digit
+    pub(super) fn fraction(&self) -> f64 {
+        if self.1 == 0 { 0.0 } else { (self.0 as f64 / self.1 as f64).min(1.0) }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} %", self.fraction() * 100.0)
+    }
+}
+
+/// `python3 (4242)`, fit for a terminal.
+pub(super) struct Named(pub(super) Who, pub(super) Comm);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1.bytes() {
+            Some(name) => write!(f, "{} ({})", Printable(name), self.0.pid),
+            None => write!(f, "pid {}", self.0.pid),
+        }
+    }
+}
+
+/// A number, or a dash where there is none.
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_told_with_three_digits() {
+        let told = [0, 999, 1_000, 48_211, 999_999, 1_800_000_000, 59_999_999_999];
+        let told = told.map(|ns| Length(ns).to_string());
+        assert_eq!(told, ["0 ns", "999 ns", "1.00 µs", "48.2 µs", "999 µs", "1.80 s", "59.9 s"]);
+        let told = [60, 3_599, 86_399, 90_000].map(|s| Length(s * 1_000_000_000).to_string());
+        assert_eq!(told, ["1m 00s", "59m 59s", "23h 59m", "1d 01h"]);
+        assert_eq!(Length(u64::MAX).to_string(), "213503d 23h");
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(|n| Count(n).to_string()),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [0, 1023, 2 << 20, u64::MAX].map(|n| Bytes(n).to_string()),
+            ["0 B", "1023 B", "2.0 MiB", "16383.9 PiB"]
+        );
+        assert_eq!([0.04, 99.94, 1234.5].map(|n| Rate(n).to_string()), ["0.0", "99.9", "1,235"]);
+        assert_eq!(
+            (Share(0, 0).to_string(), Share(1, 8).to_string()),
+            ("0.0 %".into(), "12.5 %".into())
+        );
+        assert_eq!(Moment(-1).to_string(), "1969-12-31 23:59:59");
+    }
+}
