@@ -32,6 +32,7 @@ mod duration;
 mod fold;
 mod format;
 mod frequent;
+mod history;
 mod html;
 mod json;
 mod memory;

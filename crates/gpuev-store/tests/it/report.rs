@@ -6,6 +6,7 @@ mod truth;
 
 use gpuev::{EventType, GapCause, Item};
 use gpuev_store::report::{Options, Report, Reporter, Source};
+use gpuev_store::{History, Query};
 
 use stream::{Stream, gpu};
 
@@ -23,6 +24,30 @@ fn of_nothing_there_is_a_report_too() {
     assert!(empty.text().contains("nothing happened"));
     assert!(empty.html().ends_with("</html>\n"));
     assert!(empty.json().starts_with(r#"{"v":1,"record":"report","sources":[],"#));
+}
+
+#[test]
+fn of_a_history_it_is_that_of_its_items() {
+    let mut stream = Stream::of_story("mixed", 2, 2_000);
+    stream.gap(1, GapCause::SubscriberSlow, Some(3), 1_000, 2_000);
+    let (_folder, path) = crate::items::folder();
+    crate::items::write(&path, &stream.items);
+    let history = History::open(&path).unwrap();
+    let session = history.sessions().unwrap().remove(0).session;
+    let mut reporter = Reporter::new(Options::default());
+    reporter.begin(Source {
+        name: path.display().to_string(),
+        scope: session.scope,
+        from_unix_ns: Some(session.started.unix_ns),
+        to_unix_ns: session.ended.map(|ended| ended.unix_ns),
+        ..Source::default()
+    });
+    stream.items.iter().for_each(|item| reporter.push(item));
+    let whole = history.report(&Query::new(), Options::default()).unwrap();
+    assert_eq!(whole.json(), reporter.finish().json());
+    let none = Query::new().to_unix_ns(session.started.unix_ns);
+    let none = history.report(&none, Options::default()).unwrap();
+    assert_eq!((none.events, none.observed_ns, none.source_count), (0, 0, 0));
 }
 
 #[test]
