@@ -23,6 +23,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     List(cmd::list::ListArgs),
     Watch(cmd::watch::WatchArgs),
+    Record(cmd::record::RecordArgs),
+    Replay(cmd::replay::ReplayArgs),
     Doctor(cmd::doctor::DoctorArgs),
     Sim(cmd::sim::SimArgs),
     #[command(hide = true)]

@@ -3,5 +3,7 @@
 pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod list;
+pub(crate) mod record;
+pub(crate) mod replay;
 pub(crate) mod sim;
 pub(crate) mod watch;

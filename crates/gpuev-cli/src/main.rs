@@ -19,6 +19,8 @@ fn main() -> std::process::ExitCode {
     let result = match cli.command {
         Command::List(args) => cmd::list::run(&args, source),
         Command::Watch(args) => cmd::watch::run(&args, source),
+        Command::Record(args) => cmd::record::run(&args, source),
+        Command::Replay(args) => cmd::replay::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args, source),
         Command::Sim(args) => cmd::sim::run(&args),
         Command::Generate(args) => cmd::generate::run(&args),

@@ -1,7 +1,9 @@
 //! What `--source` means: this machine, a simulated one, or a recording.
 
 use std::fmt::Display;
+use std::io::Read;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -54,6 +56,9 @@ impl Source {
                 let spec = SimSpec::parse(&named).map_err(explain)?;
                 Self::simulated(&spec)
             }
+            ("file", _) if Self::history(args).is_some() => Err(explain(
+                "a history of what happened; gpuev watch and gpuev replay show it".to_owned(),
+            )),
             ("file", rest) if !rest.is_empty() => Self::recorded(rest, explain),
             ("file", _) => Err(explain("which file? Write file:PATH".to_owned())),
             (kind, _) => Err(explain(no_such("source", kind, &["host", "sim", "file"]))),
@@ -63,6 +68,14 @@ impl Source {
     fn simulated(spec: &SimSpec) -> Result<Self, Failure> {
         let sim = spec.build()?;
         Ok(Self { machine: machine_of(&sim), feed: Some(Feed::Scenario(sim, spec.scenario)) })
+    }
+
+    /// The history that `--source file:PATH` names, where it is one.
+    pub(crate) fn history(args: &SourceArgs) -> Option<PathBuf> {
+        let path = PathBuf::from(args.source.strip_prefix("file:")?);
+        let mut head = [0; 16];
+        std::fs::File::open(&path).ok()?.read_exact(&mut head).ok()?;
+        (head == *b"SQLite format 3\0").then_some(path)
     }
 
     /// A driver's bytes, played through the FIFO of a simulated GPU: `PATH[,kernel=K]`.

@@ -2,12 +2,16 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use gpuev::{ErrorKind, Filter, GapCause, Item, Monitor, Subscription, json};
+use gpuev::{ErrorKind, Filter, GapCause, Gpu, GpuId, Item, Monitor, Subscription, json};
+use gpuev_store::EventLog;
 
 use crate::args::{FilterArgs, SourceArgs, TypeArg, duration};
+use crate::cmd::replay;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::render::line::LineStyle;
 use crate::signals::Ends;
@@ -16,41 +20,41 @@ use crate::source::Source;
 /// Show events as they happen
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// One JSON object a line (docs/event-schema.md), for programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    show: ShowArgs,
     #[command(flatten)]
     filter: FilterArgs,
-    /// End after this many events
-    #[arg(long, value_name = "N")]
-    count: Option<NonZeroU64>,
     /// End after this time, e.g. 10s, 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
 }
 
 pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
+    if let Some(path) = Source::history(source) {
+        return replay::show_history(&path, &args.show, &args.filter);
+    }
     let source = Source::open(source)?;
     // First, so that GPUs do not take the descriptors that ending takes.
     let ends = Ends::listen()?;
-    let monitor = start(args, &source)?;
-    let filter = filter(&args.filter, &monitor);
+    let monitor = start(&args.filter, &source)?;
+    let gpus = monitor.gpus();
+    let filter = filter(&args.filter, gpus.iter().map(|gpu| gpu.id));
     let subscription = monitor.subscribe(filter);
+    let mut shown = Shown::new(&args.show, &gpus)?;
     let feeding = source.begin()?;
     ends.call(args.duration, move || feeding.finish(), move || drop(monitor))?;
-    let mut summary = Summary::new();
-    let shown = show(args, subscription, &mut summary);
-    summary.say();
-    shown.map(|()| Exit::Success)
+    let result = show(&mut shown, subscription);
+    shown.say_summary();
+    result.map(|()| Exit::Success)
 }
 
 /// Watches the chosen GPUs, and says which of them it cannot.
-fn start(args: &WatchArgs, source: &Source) -> Result<Monitor, Failure> {
+pub(crate) fn start(args: &FilterArgs, source: &Source) -> Result<Monitor, Failure> {
     let mut builder = Monitor::builder(&source.machine);
-    if !args.filter.gpu.is_empty() {
+    if !args.gpu.is_empty() {
         let inventory = source.machine.inventory()?;
         let mut chosen = Vec::new();
-        for selector in &args.filter.gpu {
+        for selector in &args.gpu {
             let found = inventory.select(selector).map_err(|error| match error.kind() {
                 ErrorKind::InvalidInput => Failure::Usage(format!("--gpu: {error}")),
                 _ => Failure::Gpu(error),
@@ -70,10 +74,11 @@ fn start(args: &WatchArgs, source: &Source) -> Result<Monitor, Failure> {
     Ok(monitor)
 }
 
-fn filter(args: &FilterArgs, monitor: &Monitor) -> Filter {
+/// The filter that was asked for, `gpus` being the chosen ones.
+pub(crate) fn filter(args: &FilterArgs, gpus: impl IntoIterator<Item = GpuId>) -> Filter {
     let mut filter = Filter::new();
     if !args.gpu.is_empty() {
-        filter = filter.gpus(monitor.gpus().into_iter().map(|gpu| gpu.id));
+        filter = filter.gpus(gpus);
     }
     if !args.types.is_empty() {
         let known = args.types.iter().filter_map(|argument| match argument {
@@ -92,35 +97,105 @@ fn filter(args: &FilterArgs, monitor: &Monitor) -> Filter {
 }
 
 /// Writes what comes, line by line: each at once where nothing more waits, else in one go.
-fn show(args: &WatchArgs, mut items: Subscription, summary: &mut Summary) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    let style = LineStyle::new(stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    let mut text = String::new();
+fn show(shown: &mut Shown<'_>, mut items: Subscription) -> Result<(), Failure> {
     while let Some(first) = items.wait(None) {
         let mut next = Some(first);
         while let Some(item) = next {
-            if args.json {
-                json::write_item(&mut text, &item);
-                text.push('\n');
-            } else {
-                style.write(&mut text, &item);
+            if shown.put(item).is_break() {
+                return shown.flush();
             }
-            summary.count(&item);
-            if args.count.is_some_and(|count| summary.events == count.get()) {
-                return write(&mut stdout, &mut text);
-            }
-            next = if text.len() < 64 * 1024 { items.try_next() } else { None };
+            next = if shown.is_full() { None } else { items.try_next() };
         }
-        write(&mut stdout, &mut text)?;
+        shown.flush()?;
     }
     Ok(())
 }
 
-fn write(out: &mut impl Write, text: &mut String) -> Result<(), Failure> {
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    text.clear();
-    Ok(())
+/// How items are shown.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// One JSON object a line (docs/event-schema.md), for programs
+    #[arg(long)]
+    json: bool,
+    /// End after this many events
+    #[arg(long, value_name = "N")]
+    count: Option<NonZeroU64>,
+    /// Write the events to this file too: one JSON object that is whole at every moment, or, by the extension
+    /// .ndjson, one record a line
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+/// Items on their way to standard output, and to a log.
+pub(crate) struct Shown<'a> {
+    args: &'a ShowArgs,
+    out: io::StdoutLock<'static>,
+    style: LineStyle,
+    text: String,
+    log: Option<EventLog>,
+    unlogged: Vec<Item>,
+    summary: Summary,
+}
+
+impl<'a> Shown<'a> {
+    /// Nothing shown yet.
+    pub(crate) fn new<'g>(
+        args: &'a ShowArgs,
+        gpus: impl IntoIterator<Item = &'g Gpu>,
+    ) -> Result<Self, Failure> {
+        let out = io::stdout().lock();
+        let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let log = args.log.as_deref().map(|path| EventLog::create(path, gpus)).transpose()?;
+        Ok(Self {
+            args,
+            out,
+            style: LineStyle::new(colours),
+            text: String::new(),
+            log,
+            unlogged: Vec::new(),
+            summary: Summary::new(),
+        })
+    }
+
+    /// Takes an item; breaks where no more is wanted.
+    pub(crate) fn put(&mut self, item: Item) -> ControlFlow<()> {
+        if self.args.json {
+            json::write_item(&mut self.text, &item);
+            self.text.push('\n');
+        } else {
+            self.style.write(&mut self.text, &item);
+        }
+        self.summary.count(&item);
+        if self.log.is_some() {
+            self.unlogged.push(item);
+        }
+        if self.args.count.is_some_and(|count| self.summary.events == count.get()) {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether so much waits that it should be written.
+    pub(crate) fn is_full(&self) -> bool {
+        self.text.len() >= 64 * 1024
+    }
+
+    /// Writes what waits.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        if let Some(log) = &mut self.log {
+            log.append(&self.unlogged)?;
+            self.unlogged.clear();
+        }
+        self.out.write_all(self.text.as_bytes())?;
+        self.out.flush()?;
+        self.text.clear();
+        Ok(())
+    }
+
+    /// Says how much it was.
+    pub(crate) fn say_summary(&self) {
+        self.summary.say();
+    }
 }
 
 /// What the last line says.

@@ -6,6 +6,7 @@ mod documents;
 mod faults;
 mod generate;
 mod golden;
+mod history;
 mod machine;
 mod machine_state;
 mod program;

@@ -1,0 +1,150 @@
+//! `gpuev record`: what happens, kept.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use gpuev::process::Processes;
+use gpuev_store::{Progress, Recorder, Retention, Session, Writer};
+
+use crate::args::{FilterArgs, SourceArgs, duration};
+use crate::cmd::watch::{filter, start};
+use crate::exit::{Exit, Failure, Outcome, say};
+use crate::signals::Ends;
+use crate::source::Source;
+
+/// Record what happens to a file, until Ctrl-C or a program's end
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// The history to record to; what is there already is kept
+    #[arg(short, long, value_name = "FILE", default_value = "run.db")]
+    output: PathBuf,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// End after this time, e.g. 10s, 5m
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    duration: Option<Duration>,
+    /// Keep only this much of the past, e.g. 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    max_age: Option<Duration>,
+    /// Keep the file below this size, e.g. 500M, 2G
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+    /// Run this program and record until it ends
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<std::ffi::OsString>,
+}
+
+/// `500M`, `2G`, `1048576`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return Err("write it as 500M or 2G".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write it as 500M or 2G".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
+}
+
+pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
+    let source = Source::open(source)?;
+    let ends = Ends::listen()?;
+    let monitor = start(&args.filter, &source)?;
+    let gpus = monitor.gpus();
+    let session = Session::of(&source.machine).with_gpus(&gpus).with_scope(&monitor.scope());
+    let retention = Retention { max_age: args.max_age, max_bytes: args.max_size };
+    let writer = Writer::open(&args.output, &session)?.with_retention(retention);
+    let processes = Processes::of(&source.machine);
+    let subscription = monitor.subscribe(filter(&args.filter, gpus.iter().map(|gpu| gpu.id)));
+    let recorder = Recorder::start(writer, subscription, processes)?;
+    let program = Program::start(&args.program)?;
+    let feeding = source.begin()?;
+    let (over, told) = mpsc::channel::<()>();
+    ends.call(
+        args.duration,
+        move || program.wait_or(|| feeding.finish()),
+        move || {
+            drop(monitor);
+            drop(over);
+        },
+    )?;
+    follow(&recorder, &told);
+    let progress = recorder.finish()?;
+    say(&summary(&progress, &args.output));
+    Ok(Exit::Success)
+}
+
+/// The program whose run is recorded, if any.
+struct Program(Option<Child>);
+
+impl Program {
+    fn start(words: &[std::ffi::OsString]) -> Result<Self, Failure> {
+        let Some((name, arguments)) = words.split_first() else { return Ok(Self(None)) };
+        let child = Command::new(name).args(arguments).spawn().map_err(|error| {
+            let what = format!("start {}", name.to_string_lossy());
+            gpuev::Error::io(what, error).with_hint("check its name and $PATH")
+        })?;
+        Ok(Self(Some(child)))
+    }
+
+    /// Waits for its end; without one, for that of the source.
+    fn wait_or(self, finish: impl FnOnce()) {
+        match self.0 {
+            Some(mut child) => match child.wait() {
+                Ok(status) if status.success() => {}
+                Ok(status) => say(&format!("the program ended with {status}")),
+                Err(error) => say(&format!("cannot wait for the program: {error}")),
+            },
+            None => finish(),
+        }
+    }
+}
+
+/// Shows how far it is, once a second, until it is over.
+fn follow(recorder: &Recorder, told: &Receiver<()>) {
+    let is_terminal = io::stderr().is_terminal();
+    let begun = Instant::now();
+    let mut last = Progress::default();
+    while told.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+        if recorder.is_finished() {
+            break;
+        }
+        let now = recorder.progress();
+        if is_terminal {
+            show(&now, now.events - last.events, begun.elapsed());
+        }
+        last = now;
+    }
+    if is_terminal {
+        let _closed = io::stderr().write_all(b"\r\x1b[K");
+    }
+}
+
+fn show(now: &Progress, per_second: u64, since: Duration) {
+    let Progress { events, gaps, bytes, .. } = *now;
+    let seconds = since.as_secs();
+    let line = format!(
+        "\r\x1b[K{seconds} s  {per_second} events/s  {events} events  {gaps} gaps  {:.1} MiB",
+        mebibytes(bytes)
+    );
+    let _closed = io::stderr().write_all(line.as_bytes());
+}
+
+fn summary(progress: &Progress, path: &std::path::Path) -> String {
+    let Progress { events, gaps, lost, bytes, .. } = *progress;
+    let lost = if lost > 0 { format!(", {lost} events lost") } else { String::new() };
+    let size = mebibytes(bytes);
+    format!("{events} events, {gaps} gaps{lost} in {} ({size:.1} MiB)", path.display())
+}
+
+#[allow(clippy::cast_precision_loss)] // shown with one digit
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,163 @@
+//! `gpuev replay`: the past, as `gpuev watch` would have shown it.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use gpuev::time::Anchor;
+use gpuev::{GpuId, Item};
+use gpuev_store::{History, Items, Query, unix_ns_of};
+
+use crate::args::FilterArgs;
+use crate::cmd::watch::{ShowArgs, Shown, filter};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::signals::Ends;
+
+/// Show what was recorded
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// A history: what `gpuev record` wrote
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Take as long as it took, divided by this: 1 as it happened, 10 ten times faster; else at once
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
+    speed: Option<f64>,
+    /// Only what happened from this moment on: 10m ago, 11:45, 2026-11-22T11:45:01Z
+    #[arg(long, value_name = "MOMENT")]
+    from: Option<String>,
+    /// Only what happened before this moment
+    #[arg(long, value_name = "MOMENT")]
+    to: Option<String>,
+    #[command(flatten)]
+    show: ShowArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
+        _ => Err("it must be a number above 0".to_owned()),
+    }
+}
+
+pub(crate) fn run(args: &ReplayArgs) -> Outcome {
+    let now = Anchor::now();
+    let moment = |text: &Option<String>, name: &str| {
+        text.as_deref()
+            .map(|text| unix_ns_of(text, now))
+            .transpose()
+            .map_err(|error| Failure::Usage(format!("{name}: {error}")))
+    };
+    let mut query = Query::new();
+    if let Some(from) = moment(&args.from, "--from")? {
+        query = query.from_unix_ns(from);
+    }
+    if let Some(to) = moment(&args.to, "--to")? {
+        query = query.to_unix_ns(to);
+    }
+    show(&args.file, query, args.speed, &args.show, &args.filter)
+}
+
+/// Shows all of a history at once.
+pub(crate) fn show_history(path: &Path, shown: &ShowArgs, filter: &FilterArgs) -> Outcome {
+    show(path, Query::new(), None, shown, filter)
+}
+
+fn show(
+    path: &Path,
+    query: Query,
+    speed: Option<f64>,
+    show: &ShowArgs,
+    wanted: &FilterArgs,
+) -> Outcome {
+    let history = History::open(path)?;
+    let gpus = chosen(&history, &wanted.gpu)?;
+    let query = query.filter(filter(wanted, gpus));
+    let (end, ended) = mpsc::channel();
+    Ends::listen()?.call(None, park, move || drop(end))?;
+    let mut shown = Shown::new(show, [])?;
+    let result = replay(history.into_items(&query), speed, &ended, &mut shown);
+    shown.say_summary();
+    result.map(|()| Exit::Success)
+}
+
+/// The main thread tells when it is over, not this one.
+fn park() {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn replay(
+    items: Items<History>,
+    speed: Option<f64>,
+    ended: &Receiver<()>,
+    shown: &mut Shown<'_>,
+) -> Result<(), Failure> {
+    let mut pace = Pace { speed, begun: None };
+    for item in items {
+        let item = item?;
+        let early = pace.early(&item);
+        if !early.is_zero() || shown.is_full() {
+            shown.flush()?;
+            if ended.recv_timeout(early) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+        if shown.put(item).is_break() {
+            break;
+        }
+    }
+    shown.flush()
+}
+
+/// Keeps time.
+struct Pace {
+    speed: Option<f64>,
+    begun: Option<(Instant, i64)>,
+}
+
+impl Pace {
+    /// How long until it is `item`'s turn.
+    fn early(&mut self, item: &Item) -> Duration {
+        let Some(speed) = self.speed else { return Duration::ZERO };
+        let unix_ns = match item {
+            Item::Event(event) => event.time.unix_ns,
+            Item::Gap(gap) => gap.unix_ns,
+        };
+        let (begun, first_unix_ns) = *self.begun.get_or_insert((Instant::now(), unix_ns));
+        let since = u64::try_from(unix_ns.saturating_sub(first_unix_ns)).unwrap_or(0);
+        let since = Duration::from_nanos(since).as_secs_f64() / speed;
+        let due = Duration::try_from_secs_f64(since).unwrap_or(Duration::MAX);
+        due.saturating_sub(begun.elapsed())
+    }
+}
+
+/// The GPUs of the history that the selectors name: by index, PCI address or unique id.
+fn chosen(history: &History, selectors: &[String]) -> Result<Vec<GpuId>, Failure> {
+    if selectors.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all: Vec<GpuId> = history
+        .sessions()?
+        .into_iter()
+        .flat_map(|recorded| recorded.session.gpus)
+        .map(|(gpu, _)| gpu)
+        .collect();
+    let mut chosen = Vec::new();
+    for selector in selectors {
+        let named = |gpu: &&GpuId| {
+            gpu.index.to_string() == *selector
+                || gpu.bdf.to_string() == selector.to_ascii_lowercase()
+                || gpu.unique_id.is_some_and(|id| id.to_string() == selector.to_ascii_lowercase())
+        };
+        let before = chosen.len();
+        chosen.extend(all.iter().filter(named).copied());
+        if chosen.len() == before {
+            return Err(Failure::Usage(format!("--gpu {selector}: the history has no such GPU")));
+        }
+    }
+    Ok(chosen)
+}
