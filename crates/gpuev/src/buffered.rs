@@ -1,7 +1,7 @@
 //! One GPU, one mask, and a thread that reads for all such readers of this process.
 
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::drain::{Drain, Drained, Subscribers};
@@ -25,8 +25,13 @@ pub struct BufferedReader {
 /// The thread of this process, while anyone needs it.
 static SHARED: Mutex<Weak<Drain>> = Mutex::new(Weak::new());
 
+/// Keeps the thread from starting as long as it is held.
+pub(crate) fn lock_shared() -> MutexGuard<'static, Weak<Drain>> {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn shared_drain() -> Result<Arc<Drain>> {
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shared = lock_shared();
     if let Some(drain) = shared.upgrade() {
         return Ok(drain);
     }
@@ -94,9 +99,11 @@ impl BufferedReader {
         self.subscription.ready_fd()
     }
 
-    /// Closes the event file; what was read before can still be taken. Repeating it does nothing.
+    /// Closes the event file; what was read before can still be taken, and whoever polls
+    /// [`ready_fd`](Self::ready_fd) is woken. Repeating it does nothing.
     pub fn stop(&mut self) {
         self.drained = None;
         self.drain = None;
+        self.subscription.end();
     }
 }

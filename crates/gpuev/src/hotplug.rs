@@ -11,14 +11,15 @@ use rustix::fs::inotify;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, netlink};
 
+use crate::fork::Descriptor;
 use crate::{Error, Machine, Result};
 
 /// Announcements of a machine's GPUs.
 #[derive(Debug)]
 pub(crate) struct Hotplug {
-    files: Option<OwnedFd>,
-    uevents: Option<OwnedFd>,
-    nudge: OwnedFd,
+    files: Option<Descriptor>,
+    uevents: Option<Descriptor>,
+    nudge: Descriptor,
 }
 
 impl Hotplug {
@@ -30,7 +31,11 @@ impl Hotplug {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let nudge = rustix::event::eventfd(0, flags)
             .map_err(|error| Error::io("create an eventfd", error.into()))?;
-        Ok(Self { files: watch_generation(machine), uevents: listen_to_uevents().ok(), nudge })
+        Ok(Self {
+            files: watch_generation(machine).map(Descriptor::from),
+            uevents: listen_to_uevents().ok().map(Descriptor::from),
+            nudge: nudge.into(),
+        })
     }
 
     /// Makes [`wait`](Self::wait) return.
@@ -72,7 +77,7 @@ fn watch_generation(machine: &Machine) -> Option<OwnedFd> {
     Some(watcher)
 }
 
-fn drain_inotify(watcher: &OwnedFd) -> bool {
+fn drain_inotify(watcher: &Descriptor) -> bool {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut reader = inotify::Reader::new(watcher, &mut buffer);
     let mut changed = false;
@@ -93,7 +98,7 @@ fn listen_to_uevents() -> rustix::io::Result<OwnedFd> {
 }
 
 /// An overrun (`ENOBUFS`) means that announcements were missed: better look.
-fn drain_uevents(socket: &OwnedFd) -> bool {
+fn drain_uevents(socket: &Descriptor) -> bool {
     let mut buffer = [0_u8; 8192];
     let mut concerned = false;
     loop {

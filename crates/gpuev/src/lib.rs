@@ -11,6 +11,7 @@ mod drain;
 mod error;
 mod event;
 mod filter;
+pub mod fork;
 pub mod health;
 mod hotplug;
 mod identity;

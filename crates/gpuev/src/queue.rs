@@ -19,6 +19,7 @@ use shuttle::sync::{Condvar, Mutex, MutexGuard};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
+use crate::fork::Descriptor;
 use crate::time::Anchor;
 use crate::{Comm, Event, GpuId, Item};
 
@@ -66,7 +67,7 @@ pub(crate) struct Taken {
 }
 
 /// An eventfd that is readable while the queue holds something.
-type Signal = std::sync::Arc<std::os::fd::OwnedFd>;
+type Signal = std::sync::Arc<Descriptor>;
 
 /// What a wait ended with.
 #[derive(Debug, PartialEq, Eq)]
@@ -222,7 +223,7 @@ impl Queue {
             return Ok(Signal::clone(signal));
         }
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let signal = Signal::new(rustix::event::eventfd(0, flags)?);
+        let signal = Signal::new(Descriptor::from(rustix::event::eventfd(0, flags)?));
         if !state.is_empty() || state.closed {
             raise(&signal);
         }

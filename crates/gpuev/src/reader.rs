@@ -9,6 +9,7 @@ use gpuev_kfd::{EventFile, EventMask, Fields, KfdVersion, Record, framing};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
+use crate::fork::Registration;
 use crate::loss::FifoWatch;
 use crate::process::NameCache;
 use crate::time::Anchor;
@@ -40,6 +41,8 @@ pub struct EventReader {
 
 #[derive(Debug)]
 struct Open {
+    /// Before the file, so that it goes first.
+    _registration: Registration,
     file: EventFile,
     fifo: FifoWatch,
     reads_eight_bytes: bool,
@@ -91,6 +94,7 @@ impl EventReader {
         let file = EventFile::new(fd).map_err(failed)?;
         let received = Anchor::now();
         let open = Open {
+            _registration: Registration::of(&file),
             file,
             fifo: FifoWatch::new(version),
             reads_eight_bytes: version.may_read_eight_bytes(),

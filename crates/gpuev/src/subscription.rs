@@ -1,6 +1,6 @@
 //! The taking end of a queue.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use gpuev_kfd::Record;
 
 use crate::event::EventFacts;
+use crate::fork::Descriptor;
 use crate::queue::{Queue, Taken, Waited};
 use crate::{Error, ErrorKind, Filter, Gap, Item, Result};
 
@@ -22,7 +23,7 @@ pub const DEFAULT_LIMIT: usize = 64 << 20;
 pub struct Subscription {
     subscriber: Arc<Subscriber>,
     taken: Taken,
-    signal: Option<Arc<OwnedFd>>,
+    signal: Option<Arc<Descriptor>>,
 }
 
 /// What the draining thread knows of a subscriber.
@@ -116,6 +117,11 @@ impl Subscription {
         }
         let signal = self.signal.as_ref();
         signal.map(AsFd::as_fd).ok_or_else(|| Error::new(ErrorKind::Io, "create an eventfd"))
+    }
+
+    /// Ends the stream: what is there can still be taken, and who waits is woken.
+    pub(crate) fn end(&self) {
+        self.subscriber.close();
     }
 
     #[cfg(feature = "tokio")]

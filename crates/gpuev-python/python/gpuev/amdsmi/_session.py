@@ -1,0 +1,80 @@
+"""Initialisation, and what each function of the documented API checks first."""
+
+from __future__ import annotations
+
+from .._core import initialize, is_initialized, shut_down
+from .._core import processor_handle
+from ..errors import Error
+from ._exceptions import AmdSmiLibraryException, AmdSmiParameterException, AmdSmiRetCode
+from ._types import AmdSmiInitFlags
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._core import Gpu
+
+_CODES = {
+    "NoGpuError": AmdSmiRetCode.FILE_ERROR,
+    "PermissionDeniedError": AmdSmiRetCode.NO_PERM,
+    "NotSupportedError": AmdSmiRetCode.NOT_SUPPORTED,
+    "GpuRemovedError": AmdSmiRetCode.NOT_FOUND,
+    "InvalidInputError": AmdSmiRetCode.INVAL,
+    "StoppedError": AmdSmiRetCode.NOT_INIT,
+    "OutOfResourcesError": AmdSmiRetCode.OUT_OF_RESOURCES,
+}
+
+
+def library_exception(error: Error) -> AmdSmiLibraryException:
+    """The documented exception for `error`."""
+    return AmdSmiLibraryException(_CODES.get(type(error).__name__, AmdSmiRetCode.IO))
+
+
+def check_initialized() -> None:
+    """Raises code 32 before `amdsmi_init`."""
+    if not is_initialized():
+        raise AmdSmiLibraryException(AmdSmiRetCode.NOT_INIT)
+
+
+def gpu_of(handle: processor_handle) -> Gpu:
+    """The GPU that `handle` stands for."""
+    check_initialized()
+    if not isinstance(handle, processor_handle):
+        raise AmdSmiParameterException(handle, processor_handle)
+    return handle.gpu
+
+
+def amdsmi_init(flag: AmdSmiInitFlags = AmdSmiInitFlags.INIT_AMD_GPUS) -> None:
+    """
+    Initialize the library.
+
+    May be called more than once; as many calls of `amdsmi_shut_down` end it.
+
+    Parameters:
+    - flag (AmdSmiInitFlags): What to look at. AMD GPUs, whatever is asked for.
+
+    Raises:
+    - AmdSmiParameterException: If flag is not an AmdSmiInitFlags
+
+    Note:
+    - A machine without a GPU is no error: `amdsmi_get_processor_handles` gives an empty list
+    """
+    if not isinstance(flag, AmdSmiInitFlags):
+        raise AmdSmiParameterException(flag, AmdSmiInitFlags)
+    initialize()
+
+
+def amdsmi_shut_down() -> None:
+    """
+    End the use of the library.
+
+    With the last of as many calls as there were of `amdsmi_init`, readers that are still open are stopped.
+
+    Raises:
+    - AmdSmiLibraryException: Code 32 if the library is not initialized
+    """
+    last = shut_down()
+    if last is None:
+        raise AmdSmiLibraryException(AmdSmiRetCode.NOT_INIT)
+    if last:
+        from ._reader import stop_all
+
+        stop_all()

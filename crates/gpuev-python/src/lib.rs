@@ -1,0 +1,51 @@
+//! The compiled core of the Python package `gpuev`.
+//!
+//! It says in Python what the library `gpuev` says, and adds nothing but what Python needs: dicts and
+//! objects, exceptions, the interpreter's lock, Ctrl-C and fork.
+
+mod convert;
+mod error;
+mod event;
+mod fork;
+mod gpu;
+mod health;
+mod machine;
+mod reader;
+mod session;
+mod sim;
+mod span;
+mod wait;
+mod watch;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::event::{PyEvent, PyGap, PyGpuId};
+    #[pymodule_export]
+    use crate::gpu::{Gpu, ProcessorHandle};
+    #[pymodule_export]
+    use crate::health::Sensors;
+    #[pymodule_export]
+    use crate::machine::{list_gpus, select_gpus, set_machine_root};
+    #[pymodule_export]
+    use crate::reader::EventReader;
+    #[pymodule_export]
+    use crate::session::{initialize, is_initialized, shut_down};
+
+    #[pymodule_export]
+    use crate::sim::{SimMachine, scenarios};
+    #[pymodule_export]
+    use crate::span::{Pairing, PySpan};
+    #[pymodule_export]
+    use crate::watch::Stream;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::fork::register(module.py())
+    }
+}
