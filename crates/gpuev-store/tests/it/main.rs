@@ -7,6 +7,7 @@ mod items;
 mod log;
 mod moment;
 mod refused;
+mod replay;
 mod report;
 mod retention;
 mod versions;
