@@ -6,8 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod export;
 mod failure;
 mod history;
+pub mod import;
 mod lock;
 mod log;
 mod moment;

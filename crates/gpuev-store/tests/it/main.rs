@@ -4,6 +4,8 @@
 
 mod crash;
 mod driver;
+mod export;
+mod import;
 mod items;
 mod log;
 mod moment;

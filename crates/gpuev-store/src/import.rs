@@ -1,0 +1,232 @@
+//! Items from text that other programs, or we, have written.
+//!
+//! Any input is met with an item or an error that names its line; lines are bounded, so memory is too.
+
+mod driver;
+mod gpus;
+mod lines;
+mod ndjson;
+mod svm_profile;
+mod timestamp;
+
+use std::collections::HashMap;
+use std::io::BufRead;
+
+use gpuev::time::Anchor;
+use gpuev::{
+    Clock, Comm, Error, ErrorKind, Event, EventFacts, EventTime, Gap, GapCause, GpuId, Item,
+    Result, decode,
+};
+
+use gpus::Gpus;
+use lines::{Line, Lines};
+
+/// What an [`Importer`] reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ImportFormat {
+    /// Our own, `docs/event-schema.md`.
+    Ndjson,
+    /// What the ROCm runtime writes to the file that `HSA_SVM_PROFILE` names.
+    SvmProfile,
+    /// Lines of the driver, bare or behind a time, as they stand in logs.
+    Driver,
+}
+
+impl ImportFormat {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ndjson, Self::SvmProfile, Self::Driver];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::SvmProfile => "svm-profile",
+            Self::Driver => "driver",
+        }
+    }
+
+    /// The format with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// What the text does not say, and is assumed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Assumed {
+    /// The GPUs, by the index that the text calls them. One that is not here gets a PCI address that no GPU
+    /// has, `ffff:NN:00.0`.
+    pub gpus: Vec<GpuId>,
+    /// The process of events that name none: `HSA_SVM_PROFILE` is about one process and drops its number.
+    pub pid: Option<u32>,
+    /// What time it was when, to tell wall time from the driver's. Our own format says it itself.
+    pub anchor: Anchor,
+}
+
+impl Assumed {
+    /// No GPU and no process; times by `anchor`.
+    #[must_use]
+    pub fn by(anchor: Anchor) -> Self {
+        Self { gpus: Vec::new(), pid: None, anchor }
+    }
+}
+
+/// The items that a text holds, in its order. After an error nothing follows.
+#[derive(Debug)]
+pub struct Importer<R> {
+    lines: Lines<R>,
+    name: String,
+    format: ImportFormat,
+    state: State,
+    lenient: bool,
+    broken: u64,
+    ignored: u64,
+    failed: bool,
+}
+
+/// What is known so far.
+#[derive(Debug)]
+struct State {
+    gpus: Gpus,
+    pid: Option<u32>,
+    anchor: Anchor,
+    /// The text itself has told what time it was when.
+    anchored: bool,
+    /// The latest time of the driver.
+    now_boot_ns: u64,
+    seqs: HashMap<GpuId, u64>,
+}
+
+/// What a line is.
+#[allow(clippy::large_enum_variant)] // it is handed on at once
+enum Meaning {
+    Item(Item),
+    /// Nothing that is imported: a span, a heading, an empty line.
+    Nothing,
+}
+
+/// Why a line cannot be imported.
+type Broken = String;
+
+impl<R: BufRead> Importer<R> {
+    /// Reads `input`, which errors call `name`.
+    pub fn new(name: &str, input: R, format: ImportFormat, assumed: Assumed) -> Self {
+        let state = State {
+            gpus: Gpus::new(assumed.gpus),
+            pid: assumed.pid,
+            anchor: assumed.anchor,
+            anchored: false,
+            now_boot_ns: 0,
+            seqs: HashMap::new(),
+        };
+        Self {
+            lines: Lines::new(input),
+            name: name.to_owned(),
+            format,
+            state,
+            lenient: false,
+            broken: 0,
+            ignored: 0,
+            failed: false,
+        }
+    }
+
+    /// Leaves out lines that cannot be read, and [counts](Self::broken) them.
+    #[must_use]
+    pub fn lenient(mut self, lenient: bool) -> Self {
+        self.lenient = lenient;
+        self
+    }
+
+    /// Lines so far that were left out because they could not be read.
+    #[must_use]
+    pub fn broken(&self) -> u64 {
+        self.broken
+    }
+
+    /// Lines so far that hold something else than an event or a gap.
+    #[must_use]
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    fn next_item(&mut self) -> Result<Option<Item>> {
+        loop {
+            let number = self.lines.number() + 1;
+            let read = self.lines.next();
+            let fail = |error| Error::io(format!("read line {number} of {}", self.name), error);
+            let meaning = match read.map_err(fail)? {
+                Line::End => return Ok(None),
+                Line::TooLong => Err(format!("it is longer than {} bytes", lines::LONGEST)),
+                Line::Text(text) => match self.format {
+                    ImportFormat::Ndjson => ndjson::read(text),
+                    ImportFormat::SvmProfile => svm_profile::read(text, &mut self.state),
+                    ImportFormat::Driver => driver::read(text, &mut self.state),
+                },
+            };
+            match meaning {
+                Ok(Meaning::Item(item)) => return Ok(Some(item)),
+                Ok(Meaning::Nothing) => self.ignored += 1,
+                Err(_) if self.lenient => self.broken += 1,
+                Err(why) => {
+                    let what = format!("line {number} of {}: {why}", self.name);
+                    return Err(Error::new(ErrorKind::InvalidInput, what)
+                        .with_hint("to leave out such lines and count them, import leniently"));
+                }
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for Importer<R> {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Result<Item>> {
+        if self.failed {
+            return None;
+        }
+        let next = self.next_item().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+impl State {
+    /// The event of the driver's line `raw`, or the gap that it tells of. Where it carries no time, `boot_ns`
+    /// is taken.
+    fn item(&mut self, gpu: GpuId, boot_ns: u64, raw: &[u8]) -> Item {
+        let record = decode(raw);
+        let stamp = record.stamp();
+        let boot_ns = stamp.map_or(boot_ns, |stamp| stamp.boot_ns);
+        let since = self.now_boot_ns;
+        self.now_boot_ns = since.max(boot_ns);
+        let unix_ns = self.anchor.unix_ns_of(boot_ns);
+        if stamp.is_some() && record.event_type().is_none() {
+            return Item::Gap(Gap {
+                gpu,
+                cause: GapCause::DriverFifoFull,
+                count: dropped(raw),
+                from_boot_ns: since.min(boot_ns),
+                to_boot_ns: boot_ns,
+                unix_ns,
+            });
+        }
+        let clock = if stamp.is_some() { Clock::Driver } else { Clock::Receipt };
+        let time = EventTime { boot_ns, clock, received_boot_ns: boot_ns, unix_ns };
+        let next = self.seqs.entry(gpu).or_default();
+        let seq = *next;
+        *next += 1;
+        let facts = EventFacts { gpu, seq, time, doubtful: false, comm: Comm::NONE, raw };
+        Item::Event(Event::from_facts(facts))
+    }
+}
+
+/// How many events the driver says that it dropped (`e NS -PID COUNT`).
+fn dropped(raw: &[u8]) -> Option<u64> {
+    let count = raw.split(|&byte| byte == b' ').nth(3)?;
+    std::str::from_utf8(count).ok()?.parse().ok()
+}

@@ -1,0 +1,130 @@
+//! Our own JSON, one object a line (`docs/event-schema.md`).
+//!
+//! Only facts are read: GPU, sequence number, times, name, line. What follows from the line (type, data,
+//! message) is read from it again, so that a text cannot contradict itself.
+
+use std::borrow::Cow;
+
+use gpuev::message::unescape;
+use gpuev::{
+    Bdf, Clock, Comm, Event, EventFacts, EventTime, Gap, GapCause, GpuId, Item, UniqueId, decode,
+    json,
+};
+use serde::Deserialize;
+
+use super::{Broken, Meaning, timestamp};
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    v: u64,
+    #[serde(borrow)]
+    record: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct GpuText<'a> {
+    index: u32,
+    #[serde(borrow)]
+    bdf: Cow<'a, str>,
+    unique_id: Option<Cow<'a, str>>,
+    partition: u32,
+}
+
+#[derive(Deserialize)]
+struct EventText<'a> {
+    #[serde(borrow)]
+    gpu: GpuText<'a>,
+    seq: u64,
+    time: Cow<'a, str>,
+    received_boot_ns: u64,
+    process: Option<Cow<'a, str>>,
+    raw: Cow<'a, str>,
+    #[serde(default)]
+    doubtful: bool,
+}
+
+#[derive(Deserialize)]
+struct GapText<'a> {
+    #[serde(borrow)]
+    gpu: GpuText<'a>,
+    cause: Cow<'a, str>,
+    count: Option<u64>,
+    from_boot_ns: u64,
+    to_boot_ns: u64,
+    time: Cow<'a, str>,
+}
+
+pub(super) fn read(line: &[u8]) -> Result<Meaning, Broken> {
+    if line.trim_ascii().is_empty() {
+        return Ok(Meaning::Nothing);
+    }
+    let head: Head<'_> = parse(line)?;
+    if head.v != u64::from(json::VERSION) {
+        return Err(format!(
+            "its version is {}, not {}: a newer gpuev may read it",
+            head.v,
+            json::VERSION
+        ));
+    }
+    match &*head.record {
+        "event" => event(&parse(line)?).map(Item::Event).map(Meaning::Item),
+        "gap" => gap(&parse(line)?).map(Item::Gap).map(Meaning::Item),
+        _ => Ok(Meaning::Nothing),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Broken> {
+    serde_json::from_slice(line).map_err(|error| error.to_string())
+}
+
+fn event(text: &EventText<'_>) -> Result<Event, Broken> {
+    let raw = unescape(&text.raw);
+    let record = decode(&raw);
+    let stamp = record.stamp();
+    let received_boot_ns = text.received_boot_ns;
+    let time = EventTime {
+        boot_ns: stamp.map_or(received_boot_ns, |stamp| stamp.boot_ns),
+        clock: if stamp.is_some() { Clock::Driver } else { Clock::Receipt },
+        received_boot_ns,
+        unix_ns: time(&text.time)?,
+    };
+    let comm = match &text.process {
+        Some(name) if record.task().is_none() => Comm::new(&unescape(name)),
+        _ => Comm::NONE,
+    };
+    let gpu = gpu(&text.gpu)?;
+    let EventText { seq, doubtful, .. } = *text;
+    Ok(Event::from_facts(EventFacts { gpu, seq, time, doubtful, comm, raw: &raw }))
+}
+
+fn gap(text: &GapText<'_>) -> Result<Gap, Broken> {
+    let cause = GapCause::from_name(&text.cause);
+    Ok(Gap {
+        gpu: gpu(&text.gpu)?,
+        cause: cause.ok_or_else(|| format!("there is no cause {:?}", text.cause))?,
+        count: text.count,
+        from_boot_ns: text.from_boot_ns,
+        to_boot_ns: text.to_boot_ns,
+        unix_ns: time(&text.time)?,
+    })
+}
+
+fn time(text: &str) -> Result<i64, Broken> {
+    match timestamp::read(text.as_bytes()) {
+        Some((unix_ns, [])) => Ok(unix_ns),
+        _ => Err(format!("{text:?} is no time; it should be 2026-11-22T11:45:01.123456789Z")),
+    }
+}
+
+/// The GPU. KFD's number is not in the text: 0.
+fn gpu(text: &GpuText<'_>) -> Result<GpuId, Broken> {
+    let bdf: Bdf = text.bdf.parse().map_err(|error: gpuev::Error| error.to_string())?;
+    let unique_id = match &text.unique_id {
+        Some(digits) => match u64::from_str_radix(digits, 16) {
+            Ok(id) if digits.len() == 16 => Some(UniqueId(id)),
+            _ => return Err(format!("{digits:?} is no unique id: 16 hex digits")),
+        },
+        None => None,
+    };
+    Ok(GpuId { index: text.index, bdf, unique_id, partition: text.partition, kfd_id: 0 })
+}

@@ -1,0 +1,290 @@
+//! Items from text.
+
+use gpuev::time::Anchor;
+use gpuev::{Clock, Event, Item};
+use gpuev_store::export::ExportFormat;
+use gpuev_store::import::{Assumed, ImportFormat, Importer};
+use proptest::prelude::*;
+
+use crate::driver::{BOOTED_UNIX_NS, gpu};
+use crate::export::{export, story};
+
+fn assumed() -> Assumed {
+    Assumed::by(Anchor { boot_ns: 0, unix_ns: BOOTED_UNIX_NS })
+}
+
+fn importer(format: ImportFormat, text: &[u8]) -> Importer<&[u8]> {
+    Importer::new("run.txt", text, format, assumed())
+}
+
+fn import(format: ImportFormat, text: &[u8]) -> Vec<Item> {
+    importer(format, text).collect::<gpuev::Result<_>>().unwrap()
+}
+
+fn events(format: ImportFormat, text: &str) -> Vec<Event> {
+    let event = |item| match item {
+        Item::Event(event) => event,
+        Item::Gap(gap) => panic!("{gap:?}"),
+    };
+    import(format, text.as_bytes()).into_iter().map(event).collect()
+}
+
+fn raw(event: &Event) -> &str {
+    std::str::from_utf8(event.raw()).unwrap()
+}
+
+#[test]
+fn what_was_exported_comes_back() {
+    let text = export(ExportFormat::Ndjson, &story());
+    let items = import(ImportFormat::Ndjson, &text);
+    let mut expected = story();
+    for item in &mut expected {
+        // KFD's number is not in the text.
+        match item {
+            Item::Event(event) => event.gpu.kfd_id = 0,
+            Item::Gap(gap) => gap.gpu.kfd_id = 0,
+        }
+    }
+    assert_eq!(items, expected);
+    assert_eq!(export(ExportFormat::Ndjson, &items), text);
+}
+
+#[test]
+fn other_records_and_fields_are_left_alone() {
+    let event = r#"{"v":1,"later":{"a":[1]},"record":"event","gpu":{"index":0,"bdf":"0000:03:00.0",
+        "unique_id":null,"partition":0,"later":1},"seq":1,"time":"1970-01-01T00:00:01Z",
+        "received_boot_ns":5,"process":"a","raw":"7 4 -9 @1(2) W"}"#
+        .replace('\n', " ");
+    let text = format!("{{\"v\":1,\"record\":\"span\",\"seq\":\"x\"}}\n\n{event}");
+    let mut items = importer(ImportFormat::Ndjson, text.as_bytes());
+    let Some(Ok(Item::Event(event))) = items.next() else { panic!() };
+    assert_eq!((event.time.boot_ns, event.time.clock), (4, Clock::Driver));
+    assert_eq!((event.time.unix_ns, event.process()), (1_000_000_000, Some(&b"a"[..])));
+    assert!(items.next().is_none());
+    assert_eq!(items.ignored(), 2);
+}
+
+#[test]
+fn a_broken_line_is_named_or_counted() {
+    let good = String::from_utf8(export(ExportFormat::Ndjson, &story())).unwrap();
+    let cut = &good[..good.len() - 10];
+    let cases = [
+        (cut.to_owned(), "line 29 of run.txt: EOF"),
+        ("{}\n".to_owned(), "line 1 of run.txt: missing field"),
+        (good.replacen("\"v\":1", "\"v\":2", 1), "line 1 of run.txt: its version is 2"),
+        (good.replacen("0000:03", "0000-03", 1), "is not a PCI address"),
+        (good.replacen("T00:", "T99:", 1), "is no time"),
+        (good.replacen("driver_fifo_full", "thieves", 1), "there is no cause"),
+        ("x".repeat(100_000), "longer than 65536 bytes"),
+        ("[".repeat(60_000), "line 1 of run.txt: "),
+    ];
+    for (text, told) in cases {
+        let mut items = importer(ImportFormat::Ndjson, text.as_bytes());
+        let error = items.find_map(Result::err).unwrap();
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(items.next().is_none(), "nothing follows an error");
+        let mut items = importer(ImportFormat::Ndjson, text.as_bytes()).lenient(true);
+        let read = items.by_ref().map(Result::unwrap).count() as u64;
+        assert_eq!(items.broken(), 1, "{told}");
+        assert_eq!(read, text.lines().count() as u64 - 1);
+    }
+}
+
+#[test]
+fn the_rocm_runtimes_profile_becomes_the_drivers_lines() {
+    let text = "\
+ROCr HMM event: 14601738586508 MIGRATE_START PAGEFAULT_GPU CPU->GPU0(0x55d0c8) [0x7f0f15200000, 0x7f0f17dfffff]
+ROCr HMM event: 14601738586600 MIGRATE_END PAGEFAULT_GPU CPU->GPU0(0x55d0c8) [0x7f0f15200000, 0x7f0f17dfffff]
+ROCr HMM event: 14601738586700 MIGRATE_START PAGEFAULT_CPU GPU1(0x55d0c9)->CPU [(nil), 0xfff]
+ROCr HMM event: 40507688414784 PAGE_FAULT_START Read GPU0(0x55d0c8) 140173920825344
+ROCr HMM event: 40507688414785 PAGE_FAULT_START Write GPU0(0x55d0c8) 140173920825344
+ROCr HMM event: 40507688514376 PAGE_FAULT_END Map GPU0(0x55d0c8) 140173920825344
+ROCr HMM event: 40507688514377 PAGE_FAULT_END Migration GPU0(0x55d0c8) 140173920825344
+ROCr HMM event error: Read returned -1, Resource temporarily unavailable (11)
+ROCr HMM event: 38086928279363 QUEUE_EVICTION USERPTR GPU1(0x55d0c9)
+ROCr HMM event: 38086928279364 QUEUE_EVICTION UNKNOWN GPU1(0x55d0c9)
+ROCr HMM event: 38652512365099 QUEUE_RESTORE GPU1(0x55d0c9)
+ROCr HMM event: 15203214457186 UNMAP_FROM_GPU UNMAP_FROM_CPU GPU0(0x55d0c8) [0x7f93ac200000, 0x7f93ac3fffff]
+ROCr HMM event: 15203214457187 UNKNOWN 
+";
+    let mut assumed = assumed();
+    assumed.gpus = vec![gpu(0), gpu(1)];
+    assumed.pid = Some(4242);
+    let importer =
+        Importer::new("run.txt", text.as_bytes(), ImportFormat::SvmProfile, assumed.clone());
+    let items: Vec<Item> = importer.map(Result::unwrap).collect();
+    let lines: Vec<String> = items
+        .iter()
+        .map(|item| {
+            let Item::Event(event) = item else { panic!("{item:?}") };
+            format!("{} {}", event.gpu.index, raw(event))
+        })
+        .collect();
+    let expected = [
+        "0 5 14601738586508 -4242 @7f0f15200(2c00) 0->1b11 ffffffff:ffffffff 1",
+        "0 6 14601738586600 -4242 @7f0f15200(2c00) 0->1b11 1",
+        "1 5 14601738586700 -4242 @0(1) 1b12->0 ffffffff:ffffffff 2",
+        "0 7 40507688414784 -4242 @7f7cc8c1f(1b11) R",
+        "0 7 40507688414785 -4242 @7f7cc8c1f(1b11) W",
+        "0 8 40507688514376 -4242 @7f7cc8c1f(1b11) U",
+        "0 8 40507688514377 -4242 @7f7cc8c1f(1b11) M",
+        "1 9 38086928279363 -4242 1b12 1",
+        "1 9 38086928279364 -4242 1b12 -1",
+        "1 a 38652512365099 -4242 1b12",
+        "0 b 15203214457186 -4242 @7f93ac200(200) 1b11 2",
+        "0 ROCr HMM event: 15203214457187 UNKNOWN",
+    ];
+    assert_eq!(lines, expected);
+    for item in &items[..11] {
+        let Item::Event(event) = item else { unreachable!() };
+        assert!(event.event_type().is_some(), "{}", raw(event));
+        assert_eq!(event.pid(), Some(4242));
+        let unix_ns = BOOTED_UNIX_NS.saturating_add_unsigned(event.time.boot_ns);
+        assert_eq!(event.time.unix_ns, unix_ns);
+    }
+}
+
+#[test]
+fn gpus_that_nobody_knows_are_told_apart() {
+    let text =
+        "ROCr HMM event: 1 QUEUE_RESTORE GPU0(0x1)\nROCr HMM event: 2 QUEUE_RESTORE GPU300(0x2)\n";
+    let events = events(ImportFormat::SvmProfile, text);
+    let bdfs: Vec<String> = events.iter().map(|event| event.gpu.bdf.to_string()).collect();
+    assert_eq!(bdfs, ["ffff:00:00.0", "ffff:2c:01.0"]);
+    assert_eq!((raw(&events[0]), raw(&events[1])), ("a 1 -0 1", "a 2 -0 12d"));
+    assert_eq!(events[1].pid(), None);
+}
+
+#[test]
+fn no_profile_is_told_so() {
+    for line in [
+        "7 1 -2 @1(2) W",
+        "ROCr HMM event: x QUEUE_RESTORE GPU0(0x1)",
+        "ROCr HMM event: 1 QUEUE_RESTORE GPU9999999(0x1)",
+        "ROCr HMM event: 1 QUEUE_RESTORE CPU",
+        "ROCr HMM event: 1 PAGE_FAULT_START Write GPU0(0x1) 4097",
+        "ROCr HMM event: 1 MIGRATE_START PREFETCH CPU->CPU [0x1000, 0x1fff]",
+        "ROCr HMM event: 1 UNMAP_FROM_GPU MMU_NOTIFY GPU0(0x1) [0x1001, 0x1fff]",
+    ] {
+        let error = importer(ImportFormat::SvmProfile, line.as_bytes()).next().unwrap();
+        assert!(error.unwrap_err().to_string().starts_with("line 1 of run.txt: "), "{line}");
+    }
+}
+
+#[test]
+fn lines_of_the_driver_bare_and_from_logs() {
+    let text = "\
+c 1092 python3
+7 1000000000 -4242 @7fff00000(1b11) W
+2026-11-22T00:00:02Z 0000:83:00.0 8 2000000000 -4242 @7fff00000(1b11) M
+<...>-123 [002] 0.000017: kfd_smi_event: 2026-11-22 01:00:05.25 +0100 3 1 RAS error
+e 6000000000 -4242 5
+ff of a later kernel
+";
+    let items = import(ImportFormat::Driver, text.as_bytes());
+    let told: Vec<_> = items
+        .iter()
+        .map(|item| match item {
+            Item::Event(event) => (event.type_name(), event.time.boot_ns, event.gpu.index),
+            Item::Gap(gap) => ("gap", gap.count.unwrap(), gap.gpu.index),
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("PROCESS_START", 0, 0),
+            ("PAGE_FAULT_START", 1_000_000_000, 0),
+            ("PAGE_FAULT_END", 2_000_000_000, 1),
+            ("GPU_PRE_RESET", 5_250_000_000, 0),
+            ("gap", 5, 0),
+            ("UNKNOWN", 6_000_000_000, 0),
+        ]
+    );
+    let Item::Event(reset) = &items[3] else { panic!() };
+    assert_eq!(reset.time.unix_ns, BOOTED_UNIX_NS + 5_250_000_000);
+    let Item::Event(end) = &items[2] else { panic!() };
+    assert_eq!(end.gpu.bdf.to_string(), "0000:83:00.0");
+    let nonsense = importer(ImportFormat::Driver, b"hello, world").next().unwrap();
+    assert!(nonsense.unwrap_err().to_string().contains("no line of the driver"));
+}
+
+#[test]
+fn wall_times_of_every_size_come_back() {
+    for unix_ns in [i64::MIN, -1, 0, 951_782_400_000_000_001, i64::MAX] {
+        let mut items = story();
+        let Item::Event(event) = &mut items[0] else { panic!() };
+        event.time.unix_ns = unix_ns;
+        let text = export(ExportFormat::Ndjson, &items[..1]);
+        let Item::Event(event) = &import(ImportFormat::Ndjson, &text)[0] else { panic!() };
+        assert_eq!(event.time.unix_ns, unix_ns);
+    }
+}
+
+fn drained(format: ImportFormat, text: &[u8]) -> u64 {
+    let mut items = importer(format, text).lenient(true);
+    let read = items.by_ref().map(Result::unwrap).count() as u64;
+    read + items.broken() + items.ignored()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No input is a panic, and each line is something.
+    #[test]
+    fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n').count() as u64;
+        for format in ImportFormat::ALL {
+            prop_assert_eq!(drained(format, &bytes), lines);
+        }
+    }
+
+    /// The same of what looks right and has some bytes changed.
+    #[test]
+    fn damaged_text_is_read(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        seen in 0..3_usize,
+    ) {
+        let text: Vec<u8> = match seen {
+            0 => export(ExportFormat::Ndjson, &story()),
+            1 => b"ROCr HMM event: 1 UNMAP_FROM_GPU MMU_NOTIFY GPU0(0x1) [0x1000, 0x1fff]\n\
+                ROCr HMM event: 1 MIGRATE_START PREFETCH CPU->GPU1(0x1) [0x1000, 0x1fff]\n".to_vec(),
+            _ => b"2026-11-22 01:00:05.25 +0100 0000:03:00.0 7 1000 -4 @7(1b11) W\ne 1 -0 5\n".to_vec(),
+        };
+        let mut text = text;
+        for (at, byte) in damage {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        let lines = text.split_inclusive(|&byte| byte == b'\n').count() as u64;
+        for format in ImportFormat::ALL {
+            prop_assert_eq!(drained(format, &text), lines);
+        }
+    }
+
+    /// Export of an import of an export is the export, whatever the names and lines are.
+    #[test]
+    fn any_line_goes_there_and_back(
+        lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..120), 0..20),
+        pids in prop::collection::vec(any::<u32>(), 0..20),
+    ) {
+        let mut items: Vec<Item> = (0..)
+            .zip(&lines)
+            .map(|(seq, line)| crate::driver::doubtful_event(0, seq, seq, line, seq % 2 == 0))
+            .collect();
+        items.extend(pids.into_iter().map(|pid| {
+            let name = pid.to_le_bytes();
+            let mut line = format!("c {pid:x} ").into_bytes();
+            line.extend(name);
+            crate::driver::event(1, 0, u64::from(pid), &line)
+        }));
+        let text = export(ExportFormat::Ndjson, &items);
+        let back = import(ImportFormat::Ndjson, &text);
+        prop_assert_eq!(export(ExportFormat::Ndjson, &back), text);
+        for format in [ExportFormat::Csv, ExportFormat::Trace] {
+            export(format, &items);
+        }
+        let trace: Vec<serde_json::Value> =
+            serde_json::from_slice(&export(ExportFormat::Trace, &items)).unwrap();
+        prop_assert!(trace.len() < 8 * items.len() + 16);
+    }
+}
