@@ -12,6 +12,7 @@ use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
 use crate::fork::Registration;
 use crate::loss::FifoWatch;
 use crate::process::NameCache;
+use crate::source::require_events;
 use crate::time::Anchor;
 use crate::{Comm, Error, ErrorKind, Event, Gpu, GpuId, Item, Machine, Result};
 use forgery::{Forgery, Verdict};
@@ -76,6 +77,7 @@ impl EventReader {
     pub fn open(machine: &Machine, gpu: &Gpu, mask: EventMask) -> Result<Self> {
         let source = machine.event_source();
         let version = source.version()?;
+        require_events(version)?;
         Self::from_fd(machine, gpu, source.open(gpu)?, version, mask)
     }
 

@@ -100,13 +100,7 @@ impl KfdDevice {
                 .with_kind(ErrorKind::NotSupported)
                 .with_hint("it is not the device of the amdgpu driver")
         })?;
-        if version < KfdVersion::FIRST_WITH_EVENTS || version.major != 1 {
-            return Err(Error::new(
-                ErrorKind::NotSupported,
-                format!("the driver's KFD interface {version} has no events that gpuev knows"),
-            )
-            .with_hint("events need KFD 1.3 or later, i.e. Linux 5.8"));
-        }
+        require_events(version)?;
         Ok(version)
     }
 }
@@ -125,6 +119,18 @@ impl EventSource for KfdDevice {
     fn scope(&self) -> Scope {
         Scope::of_this_process(&self.root, self.version().ok())
     }
+}
+
+/// Whoever opens the files, a driver that is too old has none that could be read.
+pub(crate) fn require_events(version: KfdVersion) -> Result<()> {
+    if version < KfdVersion::FIRST_WITH_EVENTS || version.major != 1 {
+        return Err(Error::new(
+            ErrorKind::NotSupported,
+            format!("the driver's KFD interface {version} has no events that gpuev knows"),
+        )
+        .with_hint("events need KFD 1.3 or later, i.e. Linux 5.8"));
+    }
+    Ok(())
 }
 
 fn explain_events(gpu: &Gpu, error: io::Error) -> Error {

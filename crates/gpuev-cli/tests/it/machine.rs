@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use gpuev_sim::run::{Run, Running};
 use gpuev_sim::{DriverEvent, SimMachine, throttler};
 
-use crate::program::{Ended, PROGRAM};
+use crate::program::{Ended, PROGRAM, has_thread};
 
 /// Whether this user can have the namespaces that it takes; says so where not.
 pub(crate) fn possible(sim: &SimMachine) -> bool {
@@ -41,12 +41,14 @@ pub(crate) fn end_on(sim: &SimMachine, command: Command) -> Ended {
     }
 }
 
-/// Starts the program on `sim` and waits until it listens to `files` event files.
-pub(crate) fn start_on(sim: &SimMachine, args: &[&str], files: usize) -> Running {
+/// Starts `watch` on `sim` and waits until it has subscribed to what it opened: what the driver says before
+/// that is for nobody. Its last thread starts after that.
+pub(crate) fn start_on(sim: &SimMachine, args: &[&str]) -> Running {
     let mut command = Command::new(PROGRAM);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let running = Run::new(sim).spawn(command).unwrap();
-    while sim.event_files().iter().filter(|file| file.mask != 0 && !file.closed).count() < files {
+    let mut running = Run::new(sim).spawn(command).unwrap();
+    while !has_thread(running.id(), "gpuev-end") {
+        assert_eq!(running.child().try_wait().unwrap(), None, "it has ended");
         std::thread::yield_now();
     }
     running

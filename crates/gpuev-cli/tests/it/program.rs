@@ -116,3 +116,11 @@ fn nothing() -> ChildStdout {
     child.wait().unwrap();
     child.stdout.take().unwrap()
 }
+
+/// Whether the program has a thread of this name.
+pub(crate) fn has_thread(child: u32, name: &str) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{child}/task")).unwrap();
+    tasks.flatten().any(|task| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    })
+}

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::{Running, command, ended, parse, run};
+use crate::program::{Running, command, ended, has_thread, parse, run};
 
 /// 400 events of everything on two GPUs, the same each time.
 const STORY: &str = "sim:mixed,gpus=2,seed=7,rate=4000,count=400";
@@ -107,14 +107,6 @@ fn output_that_cannot_be_written_is_a_failure() {
     let ended = ended(watch.stdout(full));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.contains("cannot write the output"), "{}", ended.err);
-}
-
-/// Whether the program has a thread of this name.
-fn has_thread(child: u32, name: &str) -> bool {
-    let tasks = std::fs::read_dir(format!("/proc/{child}/task")).unwrap();
-    tasks.flatten().any(|task| {
-        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
-    })
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod allocation;
 mod driver;
+mod faults;
 mod health;
 mod json;
 mod machine;
