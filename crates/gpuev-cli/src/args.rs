@@ -26,6 +26,7 @@ pub(crate) enum Command {
     Record(cmd::record::RecordArgs),
     Replay(cmd::replay::ReplayArgs),
     Doctor(cmd::doctor::DoctorArgs),
+    Report(cmd::report::ReportArgs),
     Sim(cmd::sim::SimArgs),
     #[command(hide = true)]
     Generate(cmd::generate::GenerateArgs),

@@ -5,5 +5,6 @@ pub(crate) mod generate;
 pub(crate) mod list;
 pub(crate) mod record;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod sim;
 pub(crate) mod watch;

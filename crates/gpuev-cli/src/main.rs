@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
         Command::Record(args) => cmd::record::run(&args, source),
         Command::Replay(args) => cmd::replay::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args, source),
+        Command::Report(args) => cmd::report::run(&args),
         Command::Sim(args) => cmd::sim::run(&args),
         Command::Generate(args) => cmd::generate::run(&args),
     };

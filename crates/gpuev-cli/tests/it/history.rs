@@ -69,3 +69,25 @@ fn a_log_is_one_object() {
     assert_eq!(*logged["events"].as_array().unwrap(), watched.json());
     assert_eq!(logged["gpu_count"], 1);
 }
+
+#[test]
+fn what_was_recorded_comes_to_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.db");
+    record(&path, "sim:mixed,gpus=2,count=3000,rate=100000,seed=7");
+    let (file, page) = (path.to_str().unwrap(), folder.path().join("report.html"));
+    let text = run(["report", file]).good().out;
+    assert!(text.contains("3,000 events") && text.contains("How long things took"), "{text}");
+    let report = run(["report", file, "--last", "1h", "--json", "--top", "3"]).good().json();
+    assert_eq!(report[0]["events"], 3_000);
+    assert_eq!(report[0]["gpus"].as_array().unwrap().len(), 2);
+    assert_eq!(report[0]["fault_hot_spots"]["entries"].as_array().unwrap().len(), 3);
+    let quiet = run(["report", file, "--html", page.to_str().unwrap()]).good();
+    assert_eq!(quiet.out, "");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("3,000 events") && html.ends_with("</html>\n"));
+    let nowhere = folder.path().join("none/report.html");
+    let ended = run(["report", file, "--html", nowhere.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("none/report.html"), "{ended:?}");
+}
