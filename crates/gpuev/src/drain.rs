@@ -266,7 +266,8 @@ fn hand_out(reader: &mut EventReader, subscribers: &[Arc<Subscriber>]) -> Result
     Ok(())
 }
 
-fn removed_gap(gpu: GpuId) -> Gap {
+/// That a GPU is gone, now.
+pub(crate) fn removed_gap(gpu: GpuId) -> Gap {
     let now = Anchor::now();
     Gap {
         gpu,

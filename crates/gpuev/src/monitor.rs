@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use gpuev_kfd::{EventMask, EventType};
 
-use crate::drain::{Drain, Drained, Subscribers};
+use crate::drain::{Drain, Drained, Subscribers, removed_gap};
 use crate::event::{Gap, GapCause};
 use crate::hotplug::Hotplug;
 use crate::subscription::{DEFAULT_LIMIT, Subscriber};
@@ -281,7 +281,11 @@ impl Watch {
             .map(|(key, _)| *key)
             .collect();
         for key in gone {
-            state.close(key, GapCause::Reopened);
+            let closed = state.close(key, GapCause::Reopened);
+            // The topology may tell before the event file ends: then nobody has heard of it yet.
+            if let Some(gpu) = closed.filter(|_| !wanted.contains_key(&key)) {
+                self.subscribers.tell(&removed_gap(gpu));
+            }
         }
         state.failures.clear();
         let mut new: Vec<_> =
@@ -326,12 +330,11 @@ fn note_removed(watch: &Weak<Watch>, key: Key, reader: &EventReader) {
 }
 
 impl State {
-    /// Closes the GPU's event file, what the driver holds read first.
-    fn close(&mut self, key: Key, cause: GapCause) {
-        let Some(watched) = self.watched.remove(&key) else { return };
-        if let Some(reader) = watched.drained.take() {
-            self.leave(key, &reader, cause);
-        }
+    /// Closes the GPU's event file, what the driver holds read first. Gives the GPU, if it was still read.
+    fn close(&mut self, key: Key, cause: GapCause) -> Option<GpuId> {
+        let reader = self.watched.remove(&key)?.drained.take()?;
+        self.leave(key, &reader, cause);
+        Some(reader.gpu())
     }
 
     fn leave(&mut self, key: Key, reader: &EventReader, cause: GapCause) {

@@ -56,6 +56,12 @@ impl Driver {
         self.write(format!("{node}/gpu_id"), format!("{}\n", 100 + gpu));
     }
 
+    /// Takes a GPU out of the topology; its event files stay open.
+    pub(crate) fn unlist_gpu(&self, gpu: u32) {
+        let node = format!("sys/class/kfd/kfd/topology/nodes/{}", gpu + 1);
+        fs::remove_dir_all(self.root.path().join(node)).unwrap();
+    }
+
     pub(crate) fn announce(&self) {
         self.write("sys/class/kfd/kfd/topology/generation_id", "2\n");
     }

@@ -93,6 +93,19 @@ fn a_removed_gpu_is_told_and_comes_back_with_its_number() {
 }
 
 #[test]
+fn a_gpu_that_leaves_the_topology_first_is_told_too() {
+    let driver = Driver::new(2, NEW);
+    let monitor = Monitor::start(&driver.machine).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    driver.emit(1, FAULT);
+    driver.unlist_gpu(1);
+    driver.announce();
+    assert!(matches!(items.next(), Some(Item::Event(event)) if event.gpu.index == 1));
+    let Some(Item::Gap(gone)) = items.next() else { panic!("a gap should tell") };
+    assert_eq!((gone.cause, gone.gpu.index), (GapCause::GpuRemoved, 1));
+}
+
+#[test]
 fn an_added_gpu_is_watched() {
     let driver = Driver::new(1, NEW);
     let monitor = Monitor::start(&driver.machine).unwrap();
