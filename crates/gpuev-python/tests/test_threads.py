@@ -99,7 +99,10 @@ def test_readers_opened_and_closed_in_many_threads(gpu_machine, smi, handle, ope
 
 @pytest.mark.parametrize("wait", ["600_000", "float(10**300)"])
 def test_ctrl_c_interrupts_a_wait(wait):
+    # A shell starts what runs in the background with SIGINT ignored, and Python leaves it so.
     program = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import amdsmi, gpuev.sim
 with gpuev.sim.Machine() as machine:
     amdsmi.amdsmi_init()
