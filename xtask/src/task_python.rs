@@ -9,7 +9,8 @@ use crate::report::Outcome;
 use crate::tools::has_program;
 use crate::workspace::{has, root};
 
-const PACKAGES: [&str; 6] = ["maturin", "pytest", "pytest-asyncio", "mypy", "pyarrow", "pandas"];
+const PACKAGES: [&str; 7] =
+    ["maturin", "pytest", "pytest-asyncio", "pytest-timeout", "mypy", "pyarrow", "pandas"];
 const CRATE: &str = "crates/gpuev-python";
 
 pub(crate) fn step() -> Result<Outcome> {
@@ -26,7 +27,8 @@ pub(crate) fn step() -> Result<Outcome> {
     if !run(&mut maturin(&environment))?.ok {
         return Err("the wheel does not build".to_owned());
     }
-    let tests = run(&mut python(&environment, &["-m", "pytest", CRATE]))?;
+    // As nextest does: a test that hangs fails, and does not hold up the others.
+    let tests = run(&mut python(&environment, &["-m", "pytest", "--timeout", "300", CRATE]))?;
     let stubs = run(&mut python(&environment, &["-m", "mypy.stubtest", "gpuev"]))?;
     Ok(Outcome::Ran(Ran { ok: tests.ok && stubs.ok, ..tests }))
 }
