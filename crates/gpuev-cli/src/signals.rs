@@ -32,8 +32,9 @@ impl Ends {
         let (ended, told) = mpsc::channel::<()>();
         let finished = ended.clone();
         spawn("gpuev-signals", move || {
-            for signal in &mut self.signals {
-                if ended.send(()).is_err() {
+            for (before, signal) in self.signals.forever().enumerate() {
+                // The command may be ending by itself already: the first signal is content with that.
+                if ended.send(()).is_err() && before > 0 {
                     let _killed = signal_hook::low_level::emulate_default_handler(signal);
                 }
             }

@@ -124,9 +124,11 @@ impl Performance {
             origin += self.put_off(due_at);
             self.tick(due);
         }
-        // A story with a duration lasts as long, however quiet it is.
+        // A story with a duration lasts as long, however quiet it is; one without an end has none.
         if wall < u64::MAX {
             self.sleep_until(begun + Duration::from_nanos(wall));
+        } else if self.scenario.count == u64::MAX {
+            while self.sleep_until(Instant::now() + NAP) {}
         }
     }
 
