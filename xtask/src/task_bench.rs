@@ -1,7 +1,7 @@
 //! All benchmarks in one run and one table, beside the least that a reader can do and the vendor's library.
 //!
 //! A benchmark is a program that prints lines `figure`, what, who, value, unit, with tabs between. To add one, add
-//! its command to [`SUITES`], and what its figures are to reach to [`table::TARGETS`].
+//! its command to `SUITES`, and what its figures are to reach to `TARGETS` in `table`.
 
 mod table;
 
