@@ -8,7 +8,9 @@ use std::fmt::{self, Display, Write};
 use gpuev_kfd::{Access, FaultOutcome, names};
 
 use crate::event::{Event, EventData, Gap, Item, Migration};
+use crate::health::Health;
 use crate::message::{Escaped, hidden};
+use crate::process::Process;
 use crate::span::{Direction, Span, SpanData};
 use crate::time::Rfc3339;
 use crate::{GapCause, GpuId};
@@ -202,6 +204,86 @@ pub fn write_data(out: &mut String, data: EventData<'_>) {
         EventData::Unknown { id } => json.optional("id", id),
     }
     json.end();
+}
+
+/// Writes how a GPU is doing: the object `health` of `docs/event-schema.md`.
+pub fn write_health(out: &mut String, health: &Health) {
+    let mut object = Object::nested(out);
+    object.raw("suspended", if health.suspended { "true" } else { "false" });
+    object.value("temperatures", |out| {
+        write_list(out, &health.temperatures, |object, found| {
+            object.text("sensor", found.sensor);
+            object.optional("millidegrees", found.current.map(|t| t.0));
+            object.optional("critical_millidegrees", found.critical.map(|t| t.0));
+        });
+    });
+    let power = health.power;
+    object.optional("power_microwatts", power.average.or(power.current).map(|p| p.0));
+    object.optional("power_cap_microwatts", power.cap.map(|p| p.0));
+    object.optional("gfx_busy_percent", health.activity.gfx.map(|p| p.0));
+    object.optional("memory_busy_percent", health.activity.memory.map(|p| p.0));
+    object.optional("vram_used", health.memory.vram.used.map(|b| b.0));
+    object.optional("vram_total", health.memory.vram.total.map(|b| b.0));
+    object.value("ras", |out| {
+        write_list(out, &health.ras, |object, block| {
+            object.text("block", &block.block);
+            object.optional("uncorrectable", block.uncorrectable);
+            object.optional("correctable", block.correctable);
+            object.optional("deferred", block.deferred);
+        });
+    });
+    object.optional("retired_pages", health.bad_pages.map(|pages| pages.retired));
+    object.end();
+}
+
+/// Writes who is behind a pid and what he belongs to: the object `job` of `docs/event-schema.md`. What is not
+/// known is left out.
+pub fn write_process(out: &mut String, process: &Process) {
+    let belongs = &process.attribution;
+    let mut object = Object::nested(out);
+    object.number("pid", process.pid);
+    if let Some(name) = process.name.bytes() {
+        object.text("name", Escaped(name));
+    }
+    if !process.command.is_empty() {
+        object.text("command", Escaped(&process.command.join(&b' ')));
+    }
+    let words = [
+        ("user", process.user.as_deref()),
+        ("cgroup", belongs.cgroup.as_deref()),
+        ("pod", belongs.kubernetes.as_ref().map(|pod| pod.uid.as_str())),
+        ("container", belongs.container.as_ref().map(|container| container.id.as_str())),
+        ("unit", belongs.unit.as_deref().or(belongs.user_unit.as_deref())),
+    ];
+    for (key, text) in words {
+        if let Some(text) = text {
+            object.text(key, text);
+        }
+    }
+    if let Some(uid) = process.uid {
+        object.number("uid", uid);
+    }
+    if let Some(task) = &belongs.slurm {
+        object.number("slurm_job", task.job);
+        if let Some(step) = &task.step {
+            object.text("slurm_step", step);
+        }
+    }
+    object.end();
+}
+
+/// Writes a list of objects.
+pub fn write_list<T>(out: &mut String, items: &[T], write: impl Fn(&mut Object<'_>, &T)) {
+    out.push('[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let mut object = Object::nested(out);
+        write(&mut object, item);
+        object.end();
+    }
+    out.push(']');
 }
 
 /// A JSON object that is being written. Writing to a `String` cannot fail, so the results of `write!` are

@@ -90,7 +90,7 @@ fn as_json(inventory: &Inventory, health: bool) -> String {
         object.number("kfd_id", gpu.id.kfd_id);
         object.number("kfd_node", gpu.node);
         if health {
-            object.value("health", |out| health::write_json(out, &gpu.health()));
+            object.value("health", |out| json::write_health(out, &gpu.health()));
         }
         object.end();
         out.push('\n');

@@ -1,7 +1,7 @@
 //! How GPUs are doing, as a table and as JSON.
 
+use gpuev::Gpu;
 use gpuev::health::{Health, RasErrors, TemperatureSensor};
-use gpuev::{Gpu, json};
 
 use super::{dash, or_dash};
 use crate::render::table::Table;
@@ -56,48 +56,4 @@ fn errors(ras: &[RasErrors]) -> String {
         })
         .collect();
     if bad.is_empty() { "none".to_owned() } else { bad.join(", ") }
-}
-
-/// The object `health` of `docs/event-schema.md`.
-pub(super) fn write_json(out: &mut String, health: &Health) {
-    let mut object = json::Object::nested(out);
-    object.raw("suspended", if health.suspended { "true" } else { "false" });
-    object.value("temperatures", |out| {
-        list(out, &health.temperatures, |object, found| {
-            object.text("sensor", found.sensor);
-            object.optional("millidegrees", found.current.map(|t| t.0));
-            object.optional("critical_millidegrees", found.critical.map(|t| t.0));
-        });
-    });
-    let power = health.power;
-    object.optional("power_microwatts", power.average.or(power.current).map(|p| p.0));
-    object.optional("power_cap_microwatts", power.cap.map(|p| p.0));
-    object.optional("gfx_busy_percent", health.activity.gfx.map(|p| p.0));
-    object.optional("memory_busy_percent", health.activity.memory.map(|p| p.0));
-    object.optional("vram_used", health.memory.vram.used.map(|b| b.0));
-    object.optional("vram_total", health.memory.vram.total.map(|b| b.0));
-    object.value("ras", |out| {
-        list(out, &health.ras, |object, block| {
-            object.text("block", &block.block);
-            object.optional("uncorrectable", block.uncorrectable);
-            object.optional("correctable", block.correctable);
-            object.optional("deferred", block.deferred);
-        });
-    });
-    object.optional("retired_pages", health.bad_pages.map(|pages| pages.retired));
-    object.end();
-}
-
-/// A list of objects.
-fn list<T>(out: &mut String, items: &[T], write: impl Fn(&mut json::Object<'_>, &T)) {
-    out.push('[');
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        let mut object = json::Object::nested(out);
-        write(&mut object, item);
-        object.end();
-    }
-    out.push(']');
 }
