@@ -382,7 +382,12 @@ impl Event {
     /// The process's name as raw bytes: the line's own, else what `/proc` had at receipt.
     #[must_use]
     pub fn process(&self) -> Option<&[u8]> {
-        match self.record().task() {
+        self.process_in(&self.record())
+    }
+
+    /// As [`process`](Self::process), `record` being this event's.
+    pub(crate) fn process_in<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
+        match record.task() {
             Some(task) => Some(task.name).filter(|name| !name.is_empty()),
             None => self.comm.bytes(),
         }
@@ -397,7 +402,7 @@ impl Event {
     /// What happened, in one line for people. Names are escaped: it may be printed on a terminal.
     #[must_use]
     pub fn message(&self) -> impl fmt::Display + '_ {
-        crate::message::EventMessage(self)
+        crate::message::EventMessage { event: self, record: self.record() }
     }
 }
 

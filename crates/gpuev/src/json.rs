@@ -7,9 +7,9 @@ use std::fmt::{self, Display, Write};
 
 use gpuev_kfd::{Access, FaultOutcome, names};
 
-use crate::event::{Event, EventData, Gap, Item, Migration};
+use crate::event::{Event, EventData, Gap, Item, Migration, pid_of, severity_of};
 use crate::health::Health;
-use crate::message::{Escaped, hidden};
+use crate::message::{Escaped, EventMessage, hidden};
 use crate::process::Process;
 use crate::span::{Direction, Span, SpanData};
 use crate::time::Rfc3339;
@@ -28,22 +28,23 @@ pub fn write_item(out: &mut String, item: &Item) {
 
 /// Appends `event` as one JSON object, without a newline.
 pub fn write_event(out: &mut String, event: &Event) {
+    let record = event.record();
     let mut json = Object::begin(out, "event");
     json.number("seq", event.seq);
     json.word("type", event.type_name());
-    json.word("severity", event.severity().name());
+    json.word("severity", severity_of(&record).name());
     json.value("gpu", |out| write_gpu(out, event.gpu));
     json.text("time", Rfc3339(event.time.unix_ns));
     json.number("boot_ns", event.time.boot_ns);
     json.word("clock", event.time.clock.name());
     json.number("received_boot_ns", event.time.received_boot_ns);
-    json.optional("pid", event.pid());
-    match event.process() {
+    json.optional("pid", pid_of(&record));
+    match event.process_in(&record) {
         Some(name) => json.text("process", Escaped(name)),
         None => json.null("process"),
     }
-    json.value("data", |out| write_data(out, event.data()));
-    json.text("message", event.message());
+    json.value("data", |out| write_data(out, EventData::of(&record)));
+    json.text("message", EventMessage { event, record });
     json.text("raw", Escaped(event.raw()));
     if event.doubtful {
         json.raw("doubtful", "true");

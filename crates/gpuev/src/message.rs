@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use gpuev_kfd::{Access, EventType, FaultOutcome, names};
+use gpuev_kfd::{Access, EventType, FaultOutcome, Record, names};
 
-use crate::event::{Event, EventData, Migration};
+use crate::event::{Event, EventData, Migration, pid_of};
 
 /// Bytes as text: valid UTF-8 stays, a backslash and all else become `\xNN`, so that the bytes can be had
 /// back. Control characters stay: use [`Printable`] for a terminal.
@@ -135,23 +135,31 @@ impl fmt::Display for Throttlers {
 }
 
 /// ` by pid 4242 (python3)`, or nothing.
-struct By<'a>(&'a Event);
+struct By<'a> {
+    pid: Option<u32>,
+    process: Option<&'a [u8]>,
+}
 
 impl fmt::Display for By<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(pid) = self.0.pid() else { return Ok(()) };
+        let Some(pid) = self.pid else { return Ok(()) };
         write!(f, " by pid {pid}")?;
-        self.0.process().map_or(Ok(()), |name| write!(f, " ({})", Printable(name)))
+        self.process.map_or(Ok(()), |name| write!(f, " ({})", Printable(name)))
     }
 }
 
-/// An event in one line.
-pub(crate) struct EventMessage<'a>(pub(crate) &'a Event);
+/// An event in one line. Its line was taken apart before: this is written for every event of a busy stream.
+pub(crate) struct EventMessage<'a> {
+    pub(crate) event: &'a Event,
+    /// What the event's line decodes to.
+    pub(crate) record: Record<'a>,
+}
 
 impl fmt::Display for EventMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let event = self.0;
-        write_data(f, event, event.data())?;
+        let Self { event, record } = self;
+        let by = By { pid: pid_of(record), process: event.process_in(record) };
+        write_data(f, event, EventData::of(record), &by)?;
         if event.doubtful {
             f.write_str(" [doubtful: a task name may have forged it]")
         } else {
@@ -160,8 +168,12 @@ impl fmt::Display for EventMessage<'_> {
     }
 }
 
-fn write_data(f: &mut fmt::Formatter<'_>, event: &Event, data: EventData<'_>) -> fmt::Result {
-    let by = By(event);
+fn write_data(
+    f: &mut fmt::Formatter<'_>,
+    event: &Event,
+    data: EventData<'_>,
+    by: &By<'_>,
+) -> fmt::Result {
     match data {
         EventData::VmFault => write!(f, "memory fault{by}"),
         EventData::ThermalThrottle { throttlers, count } => {
@@ -173,11 +185,9 @@ fn write_data(f: &mut fmt::Formatter<'_>, event: &Event, data: EventData<'_>) ->
         }
         EventData::PreReset { sequence, cause } => write_reset(f, sequence, "begins", cause),
         EventData::PostReset { sequence, cause } => write_reset(f, sequence, "is over", cause),
-        EventData::MigrateStart { migration, .. } => {
-            write_migration(f, "migration", migration, &by)
-        }
+        EventData::MigrateStart { migration, .. } => write_migration(f, "migration", migration, by),
         EventData::MigrateEnd { migration, error } => {
-            write_migration(f, "migrated", migration, &by)?;
+            write_migration(f, "migrated", migration, by)?;
             match error {
                 None | Some(0) => Ok(()),
                 Some(error) => write!(
