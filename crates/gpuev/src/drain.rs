@@ -13,6 +13,7 @@ use rustix::event::{EventfdFlags, epoll};
 
 use crate::event::{Gap, GapCause};
 use crate::fork::Descriptor;
+use crate::pace::{Pace, Read};
 use crate::reader::Drawn;
 use crate::subscription::Subscriber;
 use crate::time::Anchor;
@@ -208,6 +209,7 @@ impl Shared {
 
     fn run(&self) {
         let mut events = Vec::with_capacity(64);
+        let mut pace = Pace::new();
         while !self.lock().stopped {
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
@@ -218,31 +220,35 @@ impl Shared {
             for event in &events {
                 let token = event.data.u64();
                 if token != STOP {
-                    self.drain(token);
+                    pace.read(self.drain(token));
                 }
+            }
+            if let Some(pause) = pace.pause() {
+                std::thread::sleep(pause);
             }
         }
     }
 
-    /// One read of one reader, to its subscribers.
-    fn drain(&self, token: u64) {
+    /// One read of one reader, to its subscribers. Tells what was read.
+    fn drain(&self, token: u64) -> Read {
         let mut sources = self.lock();
-        let Some(source) = sources.by_token.get_mut(&token) else { return };
-        if source.drain().is_ok() {
-            return;
+        let Some(source) = sources.by_token.get_mut(&token) else { return Read::default() };
+        if let Ok(read) = source.drain() {
+            return read;
         }
-        let Some(mut source) = sources.by_token.remove(&token) else { return };
+        let Some(mut source) = sources.by_token.remove(&token) else { return Read::default() };
         self.unwatch(&source.reader);
         drop(sources);
         source.subscribers.tell(&removed_gap(source.reader.gpu()));
         if let Some(on_removed) = source.on_removed.take() {
             on_removed(source.reader);
         }
+        Read::default()
     }
 }
 
 impl Source {
-    fn drain(&mut self) -> Result<()> {
+    fn drain(&mut self) -> Result<Read> {
         let read = self.reader.fill();
         let mut subscribers = self.subscribers.lock();
         let drawn = hand_out(&mut self.reader, &subscribers);
@@ -250,7 +256,8 @@ impl Source {
             subscriber.wake();
             !subscriber.is_gone()
         });
-        read.and(drawn)
+        drawn?;
+        Ok(Read { bytes: read?, fifo: self.reader.fifo_capacity() })
     }
 }
 

@@ -20,6 +20,7 @@ mod loss;
 mod machine;
 pub mod message;
 mod monitor;
+mod pace;
 pub mod process;
 mod queue;
 mod reader;

@@ -115,20 +115,24 @@ impl Queue {
         }
     }
 
-    /// Lets the subscriber know. Called once after a batch.
+    /// Lets the subscriber know. Called once after a batch. The lock is let go first: whom it wakes may run at
+    /// once, and would find it taken.
     pub(crate) fn wake(&self) {
         let mut state = self.lock();
         if state.is_empty() && !state.closed {
             return;
         }
-        if state.sleepers > 0 {
-            self.arrived.notify_all();
-        }
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
+        let asleep = state.sleepers > 0;
+        let waker = state.waker.take();
         if let Some(signal) = &state.signal {
             raise(signal);
+        }
+        drop(state);
+        if asleep {
+            self.arrived.notify_all();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 

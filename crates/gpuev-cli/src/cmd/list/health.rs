@@ -1,7 +1,7 @@
 //! How GPUs are doing, as a table and as JSON.
 
 use gpuev::Gpu;
-use gpuev::health::{Health, RasErrors, TemperatureSensor};
+use gpuev::health::{RasErrors, TemperatureSensor};
 
 use super::{dash, or_dash};
 use crate::render::table::Table;
