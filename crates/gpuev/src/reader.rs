@@ -144,16 +144,21 @@ impl EventReader {
     #[allow(clippy::should_implement_trait)] // an iterator's `None` is an end, this one's is not
     pub fn next(&mut self) -> Result<Option<Item>> {
         loop {
-            if let Some(drawn) = self.draw()? {
-                return Ok(Some(match drawn {
-                    Drawn::Event(facts, record) => Item::Event(Event::from_decoded(facts, &record)),
-                    Drawn::Gap(gap) => Item::Gap(gap),
-                }));
+            if let Some(item) = self.next_read()? {
+                return Ok(Some(item));
             }
             if self.fill()? == 0 {
                 return Ok(None);
             }
         }
+    }
+
+    /// The next of what was read.
+    fn next_read(&mut self) -> Result<Option<Item>> {
+        Ok(self.draw()?.map(|drawn| match drawn {
+            Drawn::Event(facts, record) => Item::Event(Event::from_decoded(facts, &record)),
+            Drawn::Gap(gap) => Item::Gap(gap),
+        }))
     }
 
     /// As [`next`](Self::next), waiting for an event: at most `timeout`, or for ever. `None` where none came.
@@ -163,14 +168,17 @@ impl EventReader {
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Item>> {
         let deadline = timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout));
         loop {
-            if let Some(item) = self.next()? {
+            if let Some(item) = self.next_read()? {
                 return Ok(Some(item));
             }
             let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
+            // A read that is known to find nothing would cost each event a system call.
+            if self.open.as_ref().is_some_and(|open| open.took_all) {
+                self.poll(left)?;
+            }
+            if self.fill()? == 0 && left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
             }
-            self.poll(left)?;
         }
     }
 

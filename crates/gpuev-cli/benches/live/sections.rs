@@ -27,7 +27,7 @@ const SECTIONS: [(&str, Section); 6] = [
     ("start", start_up),
 ];
 const ROUNDS: usize = 5;
-const EACH: Duration = Duration::from_secs(2);
+const EACH: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(300);
 const LATENCIES: u32 = 2000;
 const STARTS: u32 = 20;
