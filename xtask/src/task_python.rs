@@ -7,11 +7,21 @@ use crate::Result;
 use crate::process::{Ran, run, succeeds};
 use crate::report::Outcome;
 use crate::tools::has_program;
-use crate::workspace::{has, root};
+use crate::workspace::{cargo, has, root, target};
 
-const PACKAGES: [&str; 7] =
-    ["maturin", "pytest", "pytest-asyncio", "pytest-timeout", "mypy", "pyarrow", "pandas"];
+const PACKAGES: [&str; 8] = [
+    "flit_core",
+    "maturin",
+    "mypy",
+    "pandas",
+    "pyarrow",
+    "pytest",
+    "pytest-asyncio",
+    "pytest-timeout",
+];
 const CRATE: &str = "crates/gpuev-python";
+/// The program that puts the example programs on a simulated machine.
+const PROGRAM: &str = "gpuev";
 
 pub(crate) fn step() -> Result<Outcome> {
     if !has("gpuev-python") {
@@ -24,11 +34,13 @@ pub(crate) fn step() -> Result<Outcome> {
     if let Err(why) = prepare(&environment) {
         return Ok(Outcome::LeftOut(why));
     }
-    if !run(&mut maturin(&environment))?.ok {
-        return Err("the wheel does not build".to_owned());
+    install_wheels(&environment)?;
+    if !run(&mut cargo(&["build", "--package", "gpuev-cli", "--bin", PROGRAM]))?.ok {
+        return Err("gpuev does not build".to_owned());
     }
     // As nextest does: a test that hangs fails, and does not hold up the others.
-    let tests = run(&mut python(&environment, &["-m", "pytest", "--timeout", "300", CRATE]))?;
+    let mut tests = python(&environment, &["-m", "pytest", "--timeout", "300", CRATE]);
+    let tests = run(tests.env("GPUEV_PROGRAM", target().join("debug").join(PROGRAM)))?;
     let stubs = run(&mut python(&environment, &["-m", "mypy.stubtest", "gpuev"]))?;
     Ok(Outcome::Ran(Ran { ok: tests.ok && stubs.ok, ..tests }))
 }
@@ -42,7 +54,9 @@ fn prepare(environment: &Path) -> Result {
             return Err("python3 -m venv fails".to_owned());
         }
     }
-    if succeeds(python(environment, &["-m", "pip", "show", "--quiet"]).args(PACKAGES)) {
+    // `pip show` is content with one of them.
+    let all_there = "import sys, importlib.metadata as m; [m.version(p) for p in sys.argv[1:]]";
+    if succeeds(python(environment, &["-c", all_there]).args(PACKAGES)) {
         return Ok(());
     }
     println!("installing into .venv: {}", PACKAGES.join(" "));
@@ -64,9 +78,26 @@ fn python(environment: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn maturin(environment: &Path) -> Command {
-    let mut command = Command::new(program(environment, "maturin"));
-    command.args(["develop", "--manifest-path"]).arg(root().join(CRATE).join("Cargo.toml"));
-    command.env("VIRTUAL_ENV", environment).current_dir(root());
-    command
+/// Builds both distributions and installs them as users do.
+fn install_wheels(environment: &Path) -> Result {
+    let wheels = target().join("wheels");
+    // Those of other versions.
+    let _there_may_be_none = std::fs::remove_dir_all(&wheels);
+    let mut gpuev = Command::new(program(environment, "maturin"));
+    gpuev.args(["build", "--manifest-path"]).arg(root().join(CRATE).join("Cargo.toml"));
+    gpuev.arg("--out").arg(&wheels).current_dir(root());
+    let mut amdsmi = python(environment, &["-m", "pip", "wheel", "--quiet", "--no-deps"]);
+    amdsmi.arg("--no-build-isolation").arg("--wheel-dir").arg(&wheels);
+    amdsmi.arg(root().join(CRATE).join("amdsmi"));
+    let mut install = python(environment, &["-m", "pip", "install", "--quiet", "--no-index"]);
+    install.args(["--force-reinstall", "--no-deps", "--find-links"]).arg(&wheels);
+    install.args(["gpuev", "gpuev-amdsmi"]);
+    for (what, command) in
+        [("build", &mut gpuev), ("build", &mut amdsmi), ("install", &mut install)]
+    {
+        if !run(command)?.ok {
+            return Err(format!("the wheels do not {what}"));
+        }
+    }
+    Ok(())
 }

@@ -110,7 +110,7 @@ pub use health::{RasBlock, Sensor};
 pub use kernel::{Kernel, UnknownKernel};
 pub use machine::{Builder, SimMachine};
 pub use playback::{Capture, Playback};
-pub use player::Player;
+pub use player::{Player, Raised};
 pub use scenario::{MAX_RATE, Scenario, ScenarioEvent, ScenarioEvents, Story, UnknownScenario};
 pub use tree::process::SimProcess;
 pub use truth::{SpanKind, SpanTruth, Truth};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::boot_ns;
 use crate::event::DriverEvent;
+use crate::line::Line;
 use crate::machine::SimMachine;
 use crate::scenario::{Scenario, ScenarioEvents};
 use crate::stage::Stage;
@@ -27,6 +28,23 @@ const FASTEST_WITH_FILES: u64 = 10_000;
 /// Events of the beginning, whose processes are always shown.
 const BEGINNING: u64 = 256;
 
+/// An event that a player raises: what a program that watches is to see of it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Raised<'a> {
+    /// Index of the GPU.
+    pub gpu: usize,
+    /// When, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub boot_ns: u64,
+    /// What.
+    pub event: &'a DriverEvent,
+    /// The driver's message, its newline included.
+    pub message: &'a [u8],
+}
+
+/// Who is told of each event before it is raised.
+type Listener = Box<dyn FnMut(Raised<'_>) + Send>;
+
 /// A scenario that is being played, in a thread of its own; dropping it stops it.
 #[derive(Debug)]
 pub struct Player {
@@ -35,9 +53,14 @@ pub struct Player {
 }
 
 impl Player {
-    pub(crate) fn start(machine: SimMachine, scenario: Scenario) -> io::Result<Self> {
+    fn start(
+        machine: SimMachine,
+        scenario: Scenario,
+        listener: Option<Listener>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let performance = Performance::new(machine, scenario, Arc::clone(&stop))?;
+        let mut performance = Performance::new(machine, scenario, Arc::clone(&stop))?;
+        performance.listener = listener;
         let thread = std::thread::Builder::new()
             .name("gpuev-sim-play".to_owned())
             .spawn(move || performance.run())?;
@@ -83,6 +106,7 @@ struct Performance {
     stop: Arc<AtomicBool>,
     events: Peekable<ScenarioEvents>,
     witness: Witness,
+    listener: Option<Listener>,
     stage: Stage,
     /// By GPU: what is to be raised at this tick, with its stamp.
     batches: Vec<Vec<(u64, DriverEvent)>>,
@@ -100,6 +124,7 @@ impl Performance {
             scenario,
             stop,
             witness: Witness::default(),
+            listener: None,
             raised: 0,
         })
     }
@@ -172,8 +197,24 @@ impl Performance {
                 *ns = boot_ns();
                 self.witness.see(*ns, gpu, event);
             }
+            if let Some(listener) = &mut self.listener {
+                tell(listener, &self.machine, gpu, batch);
+            }
             self.machine.emit_batch_at(gpu, batch.iter().map(|(ns, event)| (*ns, event)));
             batch.clear();
+        }
+    }
+}
+
+/// Tells of what is about to be raised on a GPU. One that is not there raises nothing.
+fn tell(listener: &mut Listener, machine: &SimMachine, gpu: usize, batch: &[(u64, DriverEvent)]) {
+    let Ok(gpu_id) = machine.kfd_gpu_id(gpu) else { return };
+    let mut line = Line::new();
+    for (boot_ns, event) in batch {
+        line.write(machine.kernel(), gpu_id, *boot_ns, event);
+        let message = line.as_bytes();
+        if !message.is_empty() {
+            listener(Raised { gpu, boot_ns: *boot_ns, event, message });
         }
     }
 }
@@ -204,7 +245,19 @@ impl SimMachine {
     /// # Errors
     /// No thread can be started.
     pub fn play(&self, scenario: Scenario) -> io::Result<Player> {
-        Player::start(self.clone(), scenario)
+        Player::start(self.clone(), scenario, None)
+    }
+
+    /// As [`play`](Self::play), and tells `listener` of each event before any program can see it.
+    ///
+    /// # Errors
+    /// As [`play`](Self::play).
+    pub fn play_telling(
+        &self,
+        scenario: Scenario,
+        listener: impl FnMut(Raised<'_>) + Send + 'static,
+    ) -> io::Result<Player> {
+        Player::start(self.clone(), scenario, Some(Box::new(listener)))
     }
 }
 

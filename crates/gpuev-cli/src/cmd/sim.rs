@@ -1,7 +1,10 @@
 //! `gpuev sim`: a machine with AMD GPUs where there is none.
 
+mod story;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::Command;
 
 use clap::{Args, Subcommand};
@@ -10,6 +13,7 @@ use gpuev_sim::{Kernel, Scenario};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::source::SimSpec;
+use story::Story;
 
 /// Put any program on a simulated machine with AMD GPUs
 #[derive(Debug, Args)]
@@ -42,6 +46,15 @@ struct RunArgs {
     /// Events a second; the scenario's own pace if not given
     #[arg(long)]
     rate: Option<u64>,
+    /// How many events; no end if not given
+    #[arg(long)]
+    count: Option<u64>,
+    /// Let it happen once the program has subscribed to events with so many event files
+    #[arg(long, value_name = "FILES", default_value = "0")]
+    listeners: usize,
+    /// Write each event before the program can see it, and at the end what became of them, as lines of JSON
+    #[arg(long, value_name = "PATH")]
+    truth: Option<PathBuf>,
     /// Another seed tells the same kind of story otherwise
     #[arg(long)]
     seed: Option<u64>,
@@ -82,9 +95,9 @@ fn run_program(args: &RunArgs) -> Outcome {
     let mut command = Command::new(program);
     command.args(rest);
     let privilege = if args.unprivileged { Privilege::Unprivileged } else { Privilege::AsRoot };
-    let playing = sim.play(spec.scenario);
+    let story = Story::begin(&sim, spec.scenario, args.listeners, args.truth.as_deref())?;
     let status = Run::new(&sim).privilege(privilege).foreground(command);
-    drop(playing);
+    story.end()?;
     status
         .map(|status| Exit::Program(run::exit_code(status)))
         .map_err(|error| Failure::Program(error.to_string()))
@@ -94,7 +107,7 @@ impl RunArgs {
     fn spec(&self) -> Result<SimSpec, String> {
         let Self { gpus, kernel, scenario, .. } = self;
         let mut words = format!("{scenario},gpus={gpus},kernel={kernel}");
-        for (key, value) in [("rate", self.rate), ("seed", self.seed)] {
+        for (key, value) in [("rate", self.rate), ("seed", self.seed), ("count", self.count)] {
             if let Some(value) = value {
                 words += &format!(",{key}={value}");
             }

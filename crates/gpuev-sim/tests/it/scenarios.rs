@@ -226,3 +226,22 @@ fn an_old_driver_does_not_tell_of_a_migration_that_failed() {
         assert_eq!(truth.count(0, 6) == all.count(0, 6), ends, "{kernel}");
     }
 }
+
+#[test]
+fn a_listener_hears_what_the_driver_writes_and_in_that_order() {
+    let machine = SimMachine::builder().gpus(2).build().unwrap();
+    let files: Vec<_> = (0..2).map(|gpu| open(&machine, gpu, &Client::root(), u64::MAX)).collect();
+    let (tell, told) = std::sync::mpsc::channel();
+    let story = Scenario::new(Story::Mixed).rate(10_000).count(60);
+    let listener = move |raised: gpuev_sim::Raised<'_>| {
+        tell.send((raised.gpu, raised.event.id(), raised.message.to_vec())).unwrap();
+    };
+    let truth = machine.play_telling(story, listener).unwrap().join();
+    let told: Vec<_> = told.iter().collect();
+    assert_eq!(told.len() as u64, truth.total());
+    for (gpu, file) in files.iter().enumerate() {
+        let messages = told.iter().filter(|one| one.0 == gpu).map(|one| one.2.as_slice());
+        assert_eq!(drain(file).into_bytes(), messages.collect::<Vec<_>>().concat());
+    }
+    assert!(told.iter().all(|(_, id, message)| message.starts_with(format!("{id:x} ").as_bytes())));
+}
