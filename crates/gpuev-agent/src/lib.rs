@@ -6,8 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 pub mod alert;
+pub mod attribution;
+pub mod config;
+pub mod health_watch;
+pub mod pipeline;
+pub mod quantity;
 pub mod signal;
 
 pub use alert::{Alert, AlertChange, AlertState};
+pub use config::{Config, ConfigError};
+pub use pipeline::Pipeline;
 pub use signal::{Signal, What};

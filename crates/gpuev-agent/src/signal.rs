@@ -125,6 +125,8 @@ pub struct Aggregate {
     pub to_boot_ns: u64,
     /// How long their spans took, where the type ends one.
     pub latency: Option<Latency>,
+    /// How many of their spans have no start or no end, and are not told singly.
+    pub unpaired: u64,
     /// A few of them, whole.
     pub examples: Vec<Event>,
 }

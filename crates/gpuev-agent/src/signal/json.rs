@@ -86,6 +86,9 @@ fn write_aggregate(object: &mut Object<'_>, aggregate: &Aggregate) {
             object.end();
         });
     }
+    if aggregate.unpaired > 0 {
+        object.number("unpaired", aggregate.unpaired);
+    }
     object.value("examples", |out| {
         out.push('[');
         for (index, event) in aggregate.examples.iter().enumerate() {

@@ -1,0 +1,278 @@
+//! The agent's configuration: one TOML file in which every key is optional, and environment variables over
+//! it. `docs/agent.md` documents each key.
+
+mod error;
+mod events;
+
+use std::path::{Path, PathBuf};
+
+use gpuev::Severity;
+use serde::{Deserialize, Serialize};
+
+use crate::quantity::{Period, Size};
+
+pub use error::ConfigError;
+pub use events::{EventMode, Events};
+
+/// Where the configuration is looked for if nobody says.
+pub const DEFAULT_FILE: &str = "/etc/gpuev/agent.toml";
+
+/// Environment variables with this prefix go over the file: `GPUEV_AGENT_HTTP_LISTEN` is `http.listen`.
+pub const ENV_PREFIX: &str = "GPUEV_AGENT_";
+
+/// All that can be set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The agent itself.
+    pub agent: AgentSettings,
+    /// What is kept on disk.
+    pub history: HistorySettings,
+    /// How events are told, by type.
+    pub events: Events,
+    /// When GPUs are asked how they are doing.
+    pub health: HealthSettings,
+    /// The HTTP API.
+    pub http: HttpSettings,
+    /// The local socket.
+    pub control: ControlSettings,
+}
+
+/// `[agent]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentSettings {
+    /// The folder of what outlives a restart.
+    pub state_dir: PathBuf,
+    /// How many bytes of events may wait before they are lost (and a gap says so).
+    pub queue: Size,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self { state_dir: PathBuf::from("/var/lib/gpuev"), queue: Size(16 << 20) }
+    }
+}
+
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistorySettings {
+    /// Whether events are kept on disk.
+    pub enabled: bool,
+    /// The file; below `agent.state_dir` unless it begins with `/`.
+    pub file: PathBuf,
+    /// What is older goes.
+    pub max_age: Period,
+    /// The oldest goes while the file is larger.
+    pub max_size: Size,
+    /// How many bytes of events may wait for the disk before they are lost (and a gap says so).
+    pub queue: Size,
+}
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            file: PathBuf::from("history.db"),
+            max_age: Period::from_secs(30 * 86_400),
+            max_size: Size(2 << 30),
+            queue: Size(16 << 20),
+        }
+    }
+}
+
+/// `[health]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthSettings {
+    /// Between two periodic readings of a GPU; 0 is never.
+    pub interval: Period,
+    /// An event at least this severe has the GPU read at once.
+    pub on_events: OnEvents,
+    /// A reading that is younger is taken again.
+    pub fresh: Period,
+    /// How long an event waits for a reading; a GPU that answers later is told without.
+    pub wait: Period,
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            interval: Period::from_secs(30),
+            on_events: OnEvents::Warning,
+            fresh: Period::from_millis(250),
+            wait: Period::from_millis(200),
+        }
+    }
+}
+
+/// Which events have a GPU read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnEvents {
+    /// None.
+    Off,
+    /// All.
+    Info,
+    /// Warnings and what is worse.
+    Warning,
+    /// Critical ones.
+    Critical,
+}
+
+impl OnEvents {
+    /// Whether an event of this severity has the GPU read.
+    #[must_use]
+    pub fn includes(self, severity: Severity) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Info => true,
+            Self::Warning => severity >= Severity::Warning,
+            Self::Critical => severity >= Severity::Critical,
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Address and port; empty: no HTTP. Anything but loopback needs `tls_cert`, `tls_key` and `token_file`.
+    pub listen: String,
+    /// A file with the token that every request must bring; empty: none is asked for.
+    pub token_file: PathBuf,
+    /// A PEM file with the certificate and those above it.
+    pub tls_cert: PathBuf,
+    /// A PEM file with the certificate's key.
+    pub tls_key: PathBuf,
+    /// Host names by which the agent may be asked, beside `localhost` and the address that it listens on.
+    pub allowed_hosts: Vec<String>,
+    /// Origins (`https://page.example`) whose pages may ask; the agent's own may.
+    pub allowed_origins: Vec<String>,
+    /// Connections at a time.
+    pub max_clients: u32,
+    /// Live streams at a time, of these connections.
+    pub max_streams: u32,
+    /// How many bytes of the live stream are kept for those who reconnect.
+    pub stream_buffer: Size,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9470".to_owned(),
+            token_file: PathBuf::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            max_clients: 256,
+            max_streams: 128,
+            stream_buffer: Size(4 << 20),
+        }
+    }
+}
+
+/// `[control]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ControlSettings {
+    /// The socket; empty: none.
+    pub socket: PathBuf,
+}
+
+impl Default for ControlSettings {
+    fn default() -> Self {
+        Self { socket: PathBuf::from("/run/gpuev/agent.sock") }
+    }
+}
+
+impl Config {
+    /// Reads the file, and the environment over it. Without a path the default file is read where it exists.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or a key or value makes no sense; the error names the place.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                String::new()
+            }
+            Err(error) => return Err(ConfigError::unreadable(file, &error)),
+        };
+        Self::parse(&text, &file.display().to_string(), environment)
+    }
+
+    /// As [`load`](Self::load), of a text that is said to be from `origin`.
+    ///
+    /// # Errors
+    /// Where a key or value makes no sense.
+    pub fn parse(
+        text: &str,
+        origin: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::of_text(origin, text, &error))?;
+        let mut table: Option<toml::Table> = None;
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let wrong = |why: String| ConfigError::of_variable(&name, why);
+            let table = match &mut table {
+                Some(table) => table,
+                none => none.insert(
+                    text.parse()
+                        .map_err(|e: toml::de::Error| ConfigError::of_text(origin, text, &e))?,
+                ),
+            };
+            put(table, key, &value).map_err(wrong)?;
+            config = table.clone().try_into().map_err(|error: toml::de::Error| {
+                ConfigError::of_variable(&name, error.message().to_owned())
+            })?;
+        }
+        config.check(origin)?;
+        Ok(config)
+    }
+
+    /// The file of the history.
+    #[must_use]
+    pub fn history_file(&self) -> PathBuf {
+        self.agent.state_dir.join(&self.history.file)
+    }
+
+    /// What each value says by itself is right; here, what they say together.
+    fn check(&self, origin: &str) -> Result<(), ConfigError> {
+        let http = &self.http;
+        if http.tls_cert.as_os_str().is_empty() != http.tls_key.as_os_str().is_empty() {
+            let why = "http.tls_cert and http.tls_key go together";
+            return Err(ConfigError::whole(origin, why));
+        }
+        if http.max_streams >= http.max_clients {
+            let why = "http.max_streams must be less than http.max_clients: \
+                       else streams could take every connection";
+            return Err(ConfigError::whole(origin, why));
+        }
+        Ok(())
+    }
+}
+
+/// Sets `SECTION_KEY` of the environment: a TOML value, or else a bare word.
+fn put(table: &mut toml::Table, name: &str, value: &str) -> Result<(), String> {
+    let lower = name.to_ascii_lowercase();
+    let Some((section, key)) = lower.split_once('_') else {
+        return Err(format!("write {ENV_PREFIX}SECTION_KEY, as in {ENV_PREFIX}HTTP_LISTEN"));
+    };
+    // The names of event types are written in capitals.
+    let key = if section == "events" { key.to_ascii_uppercase() } else { key.to_owned() };
+    let parsed = format!("value = {value}").parse::<toml::Table>();
+    let parsed = parsed.ok().and_then(|mut table| table.remove("value"));
+    let section = table.entry(section).or_insert_with(|| toml::Table::new().into());
+    let section = section.as_table_mut().ok_or("there is no such section")?;
+    section.insert(key, parsed.unwrap_or_else(|| value.into()));
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! From what the monitor gives to what rules look at and sinks get: with the process behind it, the GPU's
+//! health, spans, and floods told as aggregates.
+//!
+//! It is a function of what is pushed into it, and of the clock that it is told: a recording that goes through
+//! it gives the signals that were given live.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gpuev::health::Health;
+use gpuev::span::{Limits, Span, Spans};
+use gpuev::time::Anchor;
+use gpuev::{Bdf, Comm, Event, EventType, Gap, GapCause, Gpu, GpuId, Item, Machine, Result};
+
+use crate::aggregate::{Aggregator, Told};
+use crate::attribution::{Attributed, Attribution};
+use crate::config::{Config, EventMode, Events, HealthSettings};
+use crate::health_watch::{HealthWatch, Reading};
+use crate::signal::{GpuChange, Signal, What};
+
+/// Makes signals of events and gaps.
+#[derive(Debug)]
+pub struct Pipeline {
+    modes: Events,
+    attribution: Attribution,
+    aggregator: Aggregator,
+    spans: Spans,
+    /// `None`: nobody is asked how GPUs are doing, as in a replay.
+    health: Option<HealthWatch>,
+    gpus: HashMap<(Bdf, u32), GpuChange>,
+    /// Wall time by the last item or tick.
+    anchor: Anchor,
+}
+
+/// Who takes signals.
+type Out<'a> = &'a mut dyn FnMut(Signal);
+
+impl Pipeline {
+    /// Of what happens on `machine` now.
+    ///
+    /// # Errors
+    /// Where no thread is left.
+    pub fn live(machine: &Machine, config: &Config) -> Result<Self> {
+        let mut pipeline = Self::replay(machine, &config.events);
+        pipeline.health = Some(HealthWatch::start(config.health.clone())?);
+        Ok(pipeline)
+    }
+
+    /// Of what is pushed, without asking the GPUs how they are doing.
+    #[must_use]
+    pub fn replay(machine: &Machine, modes: &Events) -> Self {
+        let anchor = Anchor::now();
+        Self {
+            modes: modes.clone(),
+            attribution: Attribution::new(machine, anchor.boot_ns),
+            aggregator: Aggregator::new(modes.clone()),
+            spans: Spans::new(Limits::default()),
+            health: None,
+            gpus: HashMap::new(),
+            anchor,
+        }
+    }
+
+    /// Goes on by other settings. What is open or counted stays.
+    pub fn set(&mut self, modes: &Events, health: &HealthSettings) {
+        self.modes = modes.clone();
+        self.aggregator.set_modes(modes.clone());
+        if let Some(watch) = &mut self.health {
+            watch.set(health.clone());
+        }
+    }
+
+    /// Takes the next item.
+    pub fn push(&mut self, item: &Item, out: Out<'_>) {
+        match item {
+            Item::Event(event) => self.event(event, out),
+            Item::Gap(gap) => {
+                self.attribution.notice(item);
+                self.gap(gap, out);
+            }
+        }
+        self.tell_readings(out);
+    }
+
+    /// Time passes: seconds that are counted end, and GPUs are read where it is time to.
+    pub fn tick(&mut self, now: Anchor, out: Out<'_>) {
+        self.anchor = now;
+        let mut over = Vec::new();
+        self.aggregator.tick(now.boot_ns, &mut |told| over.push(told));
+        self.tell_aggregates(over, out);
+        if let Some(watch) = &mut self.health {
+            watch.tick(now.boot_ns);
+        }
+        self.tell_readings(out);
+    }
+
+    /// Compares the GPUs that are watched, and those that cannot be, with what was told of them.
+    pub fn gpus(&mut self, watched: &[Gpu], unreadable: &[Gpu], out: Out<'_>) {
+        if let Some(watch) = &mut self.health {
+            watch.set_gpus(watched);
+        }
+        let found = watched.iter().map(|gpu| (gpu.id, GpuChange::Found));
+        let unreadable = unreadable.iter().map(|gpu| (gpu.id, GpuChange::Unreadable));
+        for (gpu, change) in found.chain(unreadable) {
+            self.gpu_is(gpu, change, self.anchor, out);
+        }
+    }
+
+    /// Nothing more comes: what is counted is told.
+    pub fn finish(&mut self, out: Out<'_>) {
+        let mut over = Vec::new();
+        self.aggregator.finish(&mut |told| over.push(told));
+        self.tell_aggregates(over, out);
+        self.tell_readings(out);
+    }
+
+    fn event(&mut self, event: &Event, out: Out<'_>) {
+        let record = event.record();
+        let mode = event.event_type().map(|event_type| self.modes.mode(event_type));
+        if mode == Some(EventMode::Off) {
+            return;
+        }
+        self.anchor = Anchor { boot_ns: event.time.boot_ns, unix_ns: event.time.unix_ns };
+        let mut over = Vec::new();
+        let told = self.aggregator.event(event, &record, &mut |told| over.push(told));
+        let mut spans = Vec::new();
+        if self.pairs(event.event_type()) {
+            self.spans.push_decoded(&event.facts(), &record, |span| spans.push(span));
+        }
+        // Also where it is only counted: starts and ends of processes must not be missed.
+        let is_life =
+            matches!(event.event_type(), Some(EventType::ProcessStart | EventType::ProcessEnd));
+        let who = if told || is_life { self.attribution.of(event) } else { Attributed::default() };
+        if !over.is_empty() {
+            self.tell_aggregates(over, out);
+        }
+        if told {
+            let severity = event.severity();
+            let health = self.health.as_mut().and_then(|h| h.on_event(event.gpu, severity));
+            let what = What::Event(event.clone());
+            out(signal(what, event.gpu, self.anchor, who, health));
+        }
+        if !spans.is_empty() {
+            self.tell_spans(spans, told, event.time.received_boot_ns, out);
+        }
+    }
+
+    fn gap(&mut self, gap: &Gap, out: Out<'_>) {
+        let at = Anchor { boot_ns: gap.to_boot_ns, unix_ns: gap.unix_ns };
+        self.anchor = at;
+        let mut spans = Vec::new();
+        self.spans.push_gap(gap, |span| spans.push(span));
+        let what = What::Gap(gap.clone());
+        out(signal(what, gap.gpu, at, Attributed::default(), None));
+        self.tell_spans(spans, false, gap.to_boot_ns, out);
+        match gap.cause {
+            GapCause::GpuRemoved => self.gpu_is(gap.gpu, GpuChange::Lost, at, out),
+            GapCause::Reopened => self.gpu_is(gap.gpu, GpuChange::Found, at, out),
+            _ => {}
+        }
+    }
+
+    fn gpu_is(&mut self, gpu: GpuId, change: GpuChange, at: Anchor, out: Out<'_>) {
+        if self.gpus.insert((gpu.bdf, gpu.partition), change) != Some(change) {
+            out(signal(What::Gpu(change), gpu, at, Attributed::default(), None));
+        }
+    }
+
+    /// Whether spans hear of events of this type: not where the other half of them is off.
+    fn pairs(&self, event_type: Option<EventType>) -> bool {
+        use EventType as T;
+        let other = match event_type {
+            Some(T::PageFaultStart) => T::PageFaultEnd,
+            Some(T::PageFaultEnd) => T::PageFaultStart,
+            Some(T::MigrateStart) => T::MigrateEnd,
+            Some(T::MigrateEnd) => T::MigrateStart,
+            Some(T::QueueEviction) => T::QueueRestore,
+            Some(T::QueueRestore) => T::QueueEviction,
+            Some(T::GpuPreReset) => T::GpuPostReset,
+            Some(T::GpuPostReset) => T::GpuPreReset,
+            Some(T::ProcessStart) => T::ProcessEnd,
+            Some(T::ProcessEnd) => T::ProcessStart,
+            _ => return true,
+        };
+        self.modes.mode(other) != EventMode::Off
+    }
+
+    fn tell_spans(&mut self, spans: Vec<Span>, ended_by_told: bool, now_ns: u64, out: Out<'_>) {
+        let mut over = Vec::new();
+        for span in spans {
+            let singly =
+                self.aggregator.span(&span, ended_by_told, now_ns, &mut |told| over.push(told));
+            if singly {
+                let who = self.who(span.pid, span.process, now_ns);
+                let at = self.end_of(&span);
+                out(signal(What::Span(span), span.gpu, at, who, None));
+            }
+        }
+        self.tell_aggregates(over, out);
+    }
+
+    /// When a span is told: at its end, or where it has none, when it was given up.
+    fn end_of(&self, span: &Span) -> Anchor {
+        span.end.map_or(self.anchor, |end| Anchor { boot_ns: end.boot_ns, unix_ns: end.unix_ns })
+    }
+
+    fn tell_aggregates(&mut self, over: Vec<Told>, out: Out<'_>) {
+        for (gpu, aggregate) in over {
+            let name = aggregate.examples.first().and_then(Event::process);
+            let name = name.map_or(Comm::NONE, Comm::new);
+            let at = Anchor {
+                boot_ns: aggregate.to_boot_ns,
+                unix_ns: self.anchor.unix_ns_of(aggregate.to_boot_ns),
+            };
+            let who = self.who(aggregate.pid, name, aggregate.to_boot_ns);
+            out(signal(What::Aggregate(aggregate), gpu, at, who, None));
+        }
+    }
+
+    fn tell_readings(&mut self, out: Out<'_>) {
+        let Some(watch) = &mut self.health else { return };
+        for Reading { gpu, at, health, ras, periodic } in watch.take_readings() {
+            let nobody = Attributed::default;
+            if periodic {
+                out(signal(What::Health, gpu, at, nobody(), Some(Arc::clone(&health))));
+            }
+            for increase in ras {
+                let what = What::RasErrors(increase);
+                out(signal(what, gpu, at, nobody(), Some(Arc::clone(&health))));
+            }
+        }
+    }
+
+    fn who(&mut self, pid: Option<u32>, name: Comm, now_ns: u64) -> Attributed {
+        pid.map_or_else(Attributed::default, |pid| self.attribution.find(pid, name, now_ns))
+    }
+}
+
+fn signal(
+    what: What,
+    gpu: GpuId,
+    at: Anchor,
+    who: Attributed,
+    health: Option<Arc<Health>>,
+) -> Signal {
+    let Attributed { process, ambiguous } = who;
+    Signal { what, boot_ns: at.boot_ns, unix_ns: at.unix_ns, gpu, process, ambiguous, health }
+}

@@ -1,0 +1,10 @@
+//! The agent's library through its public surface, on simulated machines.
+
+#![allow(clippy::unwrap_used)]
+
+mod aggregate;
+mod attribution;
+mod config;
+mod health;
+mod machine;
+mod quantity;
