@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use gpuev::time::Anchor;
 use gpuev::{EventType, Severity};
+use gpuev_store::{Query, unix_ns_of};
 
 use crate::cmd;
+use crate::exit::Failure;
 
 /// What happens on AMD GPUs, as it happens: memory faults, throttling, resets, page faults, migrations,
 /// queue evictions, process starts and ends. Straight from the Linux kernel's amdgpu driver.
@@ -27,6 +30,8 @@ pub(crate) enum Command {
     Replay(cmd::replay::ReplayArgs),
     Doctor(cmd::doctor::DoctorArgs),
     Report(cmd::report::ReportArgs),
+    Export(cmd::export::ExportArgs),
+    Import(cmd::import::ImportArgs),
     Sim(cmd::sim::SimArgs),
     #[command(hide = true)]
     Generate(cmd::generate::GenerateArgs),
@@ -60,6 +65,37 @@ pub(crate) struct FilterArgs {
     /// Only events at least this severe: info, warning, critical
     #[arg(long, value_name = "SEVERITY", value_parser = severity)]
     pub severity: Option<Severity>,
+}
+
+/// Which part of the past is wanted.
+#[derive(Debug, Args)]
+pub(crate) struct PeriodArgs {
+    /// Only what happened from this moment on: 10m ago, 11:45, 2026-11-22T11:45:01Z
+    #[arg(long, value_name = "MOMENT")]
+    from: Option<String>,
+    /// Only what happened before this moment
+    #[arg(long, value_name = "MOMENT")]
+    to: Option<String>,
+}
+
+impl PeriodArgs {
+    /// What was asked for, at this moment.
+    pub(crate) fn query(&self) -> Result<Query, Failure> {
+        let now = Anchor::now();
+        let mut query = Query::new();
+        if let Some(from) = &self.from {
+            query = query.from_unix_ns(moment("--from", from, now)?);
+        }
+        if let Some(to) = &self.to {
+            query = query.to_unix_ns(moment("--to", to, now)?);
+        }
+        Ok(query)
+    }
+}
+
+/// What the argument `name` means, in nanoseconds since 1970.
+pub(crate) fn moment(name: &str, text: &str, now: Anchor) -> Result<i64, Failure> {
+    unix_ns_of(text, now).map_err(|error| Failure::Usage(format!("{name}: {error}")))
 }
 
 /// A type that was asked for by name; unknown events have a name too.

@@ -1,7 +1,9 @@
 //! One module a command: its arguments and what it does.
 
 pub(crate) mod doctor;
+pub(crate) mod export;
 pub(crate) mod generate;
+pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod record;
 pub(crate) mod replay;

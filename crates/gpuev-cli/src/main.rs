@@ -5,6 +5,7 @@
 mod args;
 mod cmd;
 mod exit;
+mod output;
 mod render;
 mod signals;
 mod source;
@@ -23,6 +24,8 @@ fn main() -> std::process::ExitCode {
         Command::Replay(args) => cmd::replay::run(&args),
         Command::Doctor(args) => cmd::doctor::run(&args, source),
         Command::Report(args) => cmd::report::run(&args),
+        Command::Export(args) => cmd::export::run(&args),
+        Command::Import(args) => cmd::import::run(&args),
         Command::Sim(args) => cmd::sim::run(&args),
         Command::Generate(args) => cmd::generate::run(&args),
     };

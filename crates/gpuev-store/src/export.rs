@@ -1,15 +1,22 @@
 //! A history, or any stream of items, in the formats of other programs.
 //!
-//! All of them are written as the items come, in memory that does not grow with their number.
-//! `docs/export-formats.md` says what the columns and tracks are.
+//! Every format holds the same records: events, gaps, and the spans that starts and ends come to. They are
+//! written as the items come, in memory that does not grow with their number. `docs/export-formats.md` says
+//! what the columns and tracks are.
 
 mod columns;
 mod csv;
+mod ndjson;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod trace;
 
 use std::io::{self, Write};
 
-use gpuev::{Item, json};
+use gpuev::span::{Span, Spans};
+use gpuev::{Event, Filter, Gap, Item};
+
+use crate::session::Session;
 
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -20,15 +27,24 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub enum ExportFormat {
     /// One JSON object a line, `docs/event-schema.md`: all that is known, to be imported again.
     Ndjson,
-    /// One line an item with a fixed set of columns, RFC 4180.
+    /// One line a record with a fixed set of columns, RFC 4180.
     Csv,
+    /// The columns of CSV with their types and units, for pandas, Polars and DuckDB.
+    #[cfg(feature = "parquet")]
+    Parquet,
     /// A time line in Chrome's trace event format, for Perfetto and `chrome://tracing`.
     Trace,
 }
 
 impl ExportFormat {
     /// All that this build has.
-    pub const ALL: &[Self] = &[Self::Ndjson, Self::Csv, Self::Trace];
+    pub const ALL: &[Self] = &[
+        Self::Ndjson,
+        Self::Csv,
+        #[cfg(feature = "parquet")]
+        Self::Parquet,
+        Self::Trace,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -36,6 +52,8 @@ impl ExportFormat {
         match self {
             Self::Ndjson => "ndjson",
             Self::Csv => "csv",
+            #[cfg(feature = "parquet")]
+            Self::Parquet => "parquet",
             Self::Trace => "trace",
         }
     }
@@ -45,6 +63,29 @@ impl ExportFormat {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|format| format.name().eq_ignore_ascii_case(name))
     }
+
+    /// The format of files that are called so: by `.ndjson`, `.jsonl`, `.csv`, `.parquet`, `.trace` or
+    /// `.trace.json`. A mere `.json` might be anything.
+    #[must_use]
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let (stem, extension) = name.rsplit_once('.')?;
+        match extension {
+            "jsonl" => Some(Self::Ndjson),
+            "json" if stem.ends_with(".trace") => Some(Self::Trace),
+            other => Self::from_name(other),
+        }
+    }
+
+    /// Whether it is not for a terminal.
+    #[must_use]
+    pub const fn is_binary(self) -> bool {
+        match self {
+            #[cfg(feature = "parquet")]
+            Self::Parquet => true,
+            _ => false,
+        }
+    }
 }
 
 /// What is to know of a column of the tables that are exported.
@@ -53,13 +94,13 @@ impl ExportFormat {
 pub struct ColumnInfo {
     /// As the header has it.
     pub name: &'static str,
-    /// `text`, `bool`, `i32`, `u32`, `u64`, or `time`.
+    /// `name` (a text of few values), `text`, `bool`, `i32`, `u32`, `u64`, or `time`.
     pub kind: &'static str,
     /// Unit and clock; empty where there is none.
     pub unit: &'static str,
 }
 
-/// The columns of [`ExportFormat::Csv`], in order.
+/// The columns of the tables, in order.
 pub fn columns() -> impl Iterator<Item = ColumnInfo> {
     columns::COLUMNS.iter().map(|column| ColumnInfo {
         name: column.name,
@@ -68,16 +109,43 @@ pub fn columns() -> impl Iterator<Item = ColumnInfo> {
     })
 }
 
-/// Writes items in one of the formats.
+/// Writes items, and what they come to, in one of the formats.
 ///
 /// [`finish`](Self::finish) makes the output whole: what is dropped before is a truncated file, though
 /// lines and traces can be read up to there.
-pub struct Exporter<W: Write + Send>(Sink<W>);
+pub struct Exporter<W: Write + Send> {
+    sink: Sink<W>,
+    spans: Option<Spans>,
+    wanted: Filter,
+    written: Written,
+}
+
+/// How much an [`Exporter`] was given that was wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Written {
+    /// Events.
+    pub events: u64,
+    /// Gaps.
+    pub gaps: u64,
+    /// Spans.
+    pub spans: u64,
+}
 
 enum Sink<W: Write + Send> {
-    Ndjson(Buffered<W>),
+    Ndjson(ndjson::Ndjson<W>),
     Csv(csv::Csv<W>),
+    #[cfg(feature = "parquet")]
+    Parquet(Box<parquet::Parquet<W>>),
     Trace(Box<trace::Trace<W>>),
+}
+
+/// What is one record of an export.
+#[derive(Clone, Copy)]
+enum Record<'a> {
+    Event(&'a Event),
+    Gap(&'a Gap),
+    Span(&'a Span),
 }
 
 impl<W: Write + Send> Exporter<W> {
@@ -86,50 +154,119 @@ impl<W: Write + Send> Exporter<W> {
     /// # Errors
     /// Where `out` fails.
     pub fn new(format: ExportFormat, out: W) -> io::Result<Self> {
-        Ok(Self(match format {
-            ExportFormat::Ndjson => Sink::Ndjson(Buffered::new(out)),
+        let sink = match format {
+            ExportFormat::Ndjson => Sink::Ndjson(ndjson::Ndjson::new(out)),
             ExportFormat::Csv => Sink::Csv(csv::Csv::new(out)),
+            #[cfg(feature = "parquet")]
+            ExportFormat::Parquet => Sink::Parquet(Box::new(parquet::Parquet::new(out)?)),
             ExportFormat::Trace => Sink::Trace(Box::new(trace::Trace::new(out))),
-        }))
+        };
+        let spans = Some(Spans::default());
+        Ok(Self { sink, spans, wanted: Filter::new(), written: Written::default() })
     }
 
-    /// Writes the next item.
+    /// Writes the facts only: events and gaps.
+    #[must_use]
+    pub fn without_spans(mut self) -> Self {
+        self.spans = None;
+        self
+    }
+
+    /// Writes only what passes `filter`. Starts and ends find each other before that: a span is written where
+    /// its start or its end would be.
+    #[must_use]
+    pub fn only(mut self, filter: Filter) -> Self {
+        self.wanted = filter;
+        self
+    }
+
+    /// What follows was recorded by `session`, maybe after another boot: starts and ends do not pair across
+    /// this, and times of `CLOCK_BOOTTIME` do not compare. `number` counts the sessions of a history.
+    ///
+    /// # Errors
+    /// Where the output fails.
+    pub fn session(&mut self, number: i64, session: &Session) -> io::Result<()> {
+        self.finish_spans()?;
+        match &mut self.sink {
+            Sink::Ndjson(ndjson) => ndjson.session(session),
+            Sink::Csv(csv) => csv.session(number),
+            #[cfg(feature = "parquet")]
+            Sink::Parquet(parquet) => parquet.session(number),
+            Sink::Trace(trace) => trace.session(),
+        }
+    }
+
+    /// Writes the next item, and the spans that end with it.
     ///
     /// # Errors
     /// Where the output fails.
     pub fn push(&mut self, item: &Item) -> io::Result<()> {
-        match &mut self.0 {
-            Sink::Ndjson(out) => {
-                json::write_item(&mut out.text, item);
-                out.text.push('\n');
-                out.write_if_full()
+        let Self { sink, spans, wanted, written } = self;
+        match item {
+            Item::Event(event) if wanted.passes(event.gpu, &event.record()) => {
+                written.events += 1;
+                sink.push(Record::Event(event))?;
             }
-            Sink::Csv(csv) => csv.push(item),
-            Sink::Trace(trace) => trace.push(item),
+            Item::Gap(gap) if wanted.passes_gpu(gap.gpu) => {
+                written.gaps += 1;
+                sink.push(Record::Gap(gap))?;
+            }
+            _ => {}
         }
+        let Some(spans) = spans else { return Ok(()) };
+        let mut result = Ok(());
+        spans.push(item, |span| sink.span(&span, wanted, written, &mut result));
+        result
     }
 
-    /// What follows was recorded by another run, maybe after another boot: starts and ends do not pair
-    /// across this, and times of `CLOCK_BOOTTIME` do not compare.
+    /// Writes what is still to be written. Gives the output back, and how much was written.
     ///
     /// # Errors
     /// Where the output fails.
-    pub fn new_session(&mut self) -> io::Result<()> {
-        match &mut self.0 {
-            Sink::Trace(trace) => trace.new_session(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Writes what is still to be written, and gives the output back.
-    ///
-    /// # Errors
-    /// Where the output fails.
-    pub fn finish(self) -> io::Result<W> {
-        match self.0 {
-            Sink::Ndjson(out) => out.finish(),
+    pub fn finish(mut self) -> io::Result<(W, Written)> {
+        self.finish_spans()?;
+        let out = match self.sink {
+            Sink::Ndjson(ndjson) => ndjson.finish(),
             Sink::Csv(csv) => csv.finish(),
+            #[cfg(feature = "parquet")]
+            Sink::Parquet(parquet) => parquet.finish(),
             Sink::Trace(trace) => trace.finish(),
+        };
+        Ok((out?, self.written))
+    }
+
+    fn finish_spans(&mut self) -> io::Result<()> {
+        let Self { sink, spans, wanted, written } = self;
+        let mut result = Ok(());
+        if let Some(spans) = spans {
+            spans.finish(|span| sink.span(&span, wanted, written, &mut result));
+        }
+        result
+    }
+}
+
+impl<W: Write + Send> Sink<W> {
+    fn push(&mut self, record: Record<'_>) -> io::Result<()> {
+        match self {
+            Self::Ndjson(ndjson) => ndjson.push(record),
+            Self::Csv(csv) => csv.push(record),
+            #[cfg(feature = "parquet")]
+            Self::Parquet(parquet) => parquet.push(record),
+            Self::Trace(trace) => trace.push(record),
+        }
+    }
+
+    /// Writes `span` where it is wanted and nothing has failed.
+    fn span(
+        &mut self,
+        span: &Span,
+        wanted: &Filter,
+        written: &mut Written,
+        result: &mut io::Result<()>,
+    ) {
+        if result.is_ok() && wanted.passes_span(span) {
+            written.spans += 1;
+            *result = self.push(Record::Span(span));
         }
     }
 }

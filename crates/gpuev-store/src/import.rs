@@ -7,7 +7,7 @@ mod gpus;
 mod lines;
 mod ndjson;
 mod svm_profile;
-mod timestamp;
+mod write;
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -18,8 +18,11 @@ use gpuev::{
     Result, decode,
 };
 
+use crate::session::Session;
 use gpus::Gpus;
 use lines::{Line, Lines};
+
+pub use write::{Imported, import_history};
 
 /// What an [`Importer`] reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +54,16 @@ impl ImportFormat {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The format of a text that begins so.
+    #[must_use]
+    pub fn of_text(beginning: &[u8]) -> Self {
+        match beginning.trim_ascii_start() {
+            text if text.starts_with(b"{") => Self::Ndjson,
+            text if text.starts_with(svm_profile::ANY_LINE) => Self::SvmProfile,
+            _ => Self::Driver,
+        }
     }
 }
 
@@ -84,8 +97,20 @@ pub struct Importer<R> {
     state: State,
     lenient: bool,
     broken: u64,
+    first_broken: Option<String>,
     ignored: u64,
     failed: bool,
+}
+
+/// What a text holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // it is handed on at once
+#[non_exhaustive]
+pub enum Entry {
+    /// What follows is of this session. Only our own format has them.
+    Session(Box<Session>),
+    /// An event or gap.
+    Item(Item),
 }
 
 /// What is known so far.
@@ -99,12 +124,15 @@ struct State {
     /// The latest time of the driver.
     now_boot_ns: u64,
     seqs: HashMap<GpuId, u64>,
+    /// The GPUs of the session that the text tells of.
+    recorded: Vec<GpuId>,
 }
 
 /// What a line is.
 #[allow(clippy::large_enum_variant)] // it is handed on at once
 enum Meaning {
     Item(Item),
+    Session(Box<Session>),
     /// Nothing that is imported: a span, a heading, an empty line.
     Nothing,
 }
@@ -122,6 +150,7 @@ impl<R: BufRead> Importer<R> {
             anchored: false,
             now_boot_ns: 0,
             seqs: HashMap::new(),
+            recorded: Vec::new(),
         };
         Self {
             lines: Lines::new(input),
@@ -130,6 +159,7 @@ impl<R: BufRead> Importer<R> {
             state,
             lenient: false,
             broken: 0,
+            first_broken: None,
             ignored: 0,
             failed: false,
         }
@@ -148,13 +178,33 @@ impl<R: BufRead> Importer<R> {
         self.broken
     }
 
-    /// Lines so far that hold something else than an event or a gap.
+    /// Which of them was the first, and what is wrong with it.
+    #[must_use]
+    pub fn first_broken(&self) -> Option<&str> {
+        self.first_broken.as_deref()
+    }
+
+    /// Lines so far that hold something else than an event, a gap or a session.
     #[must_use]
     pub fn ignored(&self) -> u64 {
         self.ignored
     }
 
-    fn next_item(&mut self) -> Result<Option<Item>> {
+    /// What comes next: an item, or the session that the following ones are of.
+    ///
+    /// # Errors
+    /// Where the text cannot be read, or a line means nothing and the import is not
+    /// [lenient](Self::lenient); nothing follows.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        if self.failed {
+            return Ok(None);
+        }
+        let entry = self.read_entry();
+        self.failed = entry.is_err();
+        entry
+    }
+
+    fn read_entry(&mut self) -> Result<Option<Entry>> {
         loop {
             let number = self.lines.number() + 1;
             let read = self.lines.next();
@@ -163,35 +213,44 @@ impl<R: BufRead> Importer<R> {
                 Line::End => return Ok(None),
                 Line::TooLong => Err(format!("it is longer than {} bytes", lines::LONGEST)),
                 Line::Text(text) => match self.format {
-                    ImportFormat::Ndjson => ndjson::read(text),
+                    ImportFormat::Ndjson => ndjson::read(text, &mut self.state),
                     ImportFormat::SvmProfile => svm_profile::read(text, &mut self.state),
                     ImportFormat::Driver => driver::read(text, &mut self.state),
                 },
             };
             match meaning {
-                Ok(Meaning::Item(item)) => return Ok(Some(item)),
+                Ok(Meaning::Item(item)) => return Ok(Some(Entry::Item(item))),
+                Ok(Meaning::Session(session)) => return Ok(Some(Entry::Session(session))),
                 Ok(Meaning::Nothing) => self.ignored += 1,
-                Err(_) if self.lenient => self.broken += 1,
-                Err(why) => {
-                    let what = format!("line {number} of {}: {why}", self.name);
-                    return Err(Error::new(ErrorKind::InvalidInput, what)
-                        .with_hint("to leave out such lines and count them, import leniently"));
-                }
+                Err(why) => self.refuse(format!("line {number} of {}: {why}", self.name))?,
             }
         }
     }
+
+    /// A line that means nothing.
+    fn refuse(&mut self, what: String) -> Result<()> {
+        if !self.lenient {
+            return Err(Error::new(ErrorKind::InvalidInput, what)
+                .with_hint("a lenient import (--lenient) leaves out such lines and counts them"));
+        }
+        self.broken += 1;
+        self.first_broken.get_or_insert(what);
+        Ok(())
+    }
 }
 
+/// The items alone.
 impl<R: BufRead> Iterator for Importer<R> {
     type Item = Result<Item>;
 
     fn next(&mut self) -> Option<Result<Item>> {
-        if self.failed {
-            return None;
+        loop {
+            match self.next_entry().transpose()? {
+                Ok(Entry::Item(item)) => return Some(Ok(item)),
+                Ok(Entry::Session(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
         }
-        let next = self.next_item().transpose();
-        self.failed = matches!(next, Some(Err(_)));
-        next
     }
 }
 

@@ -1,4 +1,4 @@
-//! Moments as people write them.
+//! Moments as people and programs write them.
 
 use gpuev::time::Anchor;
 use gpuev::{Error, ErrorKind, Result};
@@ -92,4 +92,47 @@ fn seconds_of(unit: &str) -> Option<f64> {
         "w" | "week" | "weeks" => 604_800.0,
         _ => return None,
     })
+}
+
+/// The RFC 3339 time `text`, in nanoseconds since 1970.
+pub(crate) fn rfc3339_ns(text: &str) -> Option<i64> {
+    i64::try_from(text.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
+}
+
+/// The first wall time that says its distance to UTC in a line of a log, in nanoseconds since 1970, and what
+/// follows it: `2026-11-22T11:45:01.123456789Z`, `2026-11-22 12:45:01 +0100`.
+pub(crate) fn logged_time(line: &[u8]) -> Option<(i64, &[u8])> {
+    (0..line.len()).find_map(|at| {
+        let begins = at == 0 || !line[at - 1].is_ascii_digit();
+        let (time, offset, rest) = split_time(line.get(at..)?).filter(|_| begins)?;
+        let text = [time, offset.trim_ascii_start()].concat();
+        Some((rfc3339_ns(std::str::from_utf8(&text).ok()?)?, rest))
+    })
+}
+
+/// What looks like a date with a time at the front of `text`, what looks like the offset to UTC behind it,
+/// and the rest.
+fn split_time(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let seconds = front(text, b"0000-00-00T00:00:00")?;
+    let fraction = match text[seconds..].strip_prefix(b".") {
+        Some(digits) => 1 + digits.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+        None => 0,
+    };
+    let (time, after) = text.split_at_checked(seconds + fraction)?;
+    let offset: [&[u8]; 5] = [b"Z", b"+00:00", b"+0000", b" +00:00", b" +0000"];
+    let offset = offset.into_iter().find_map(|shape| front(after, shape))?;
+    let (offset, rest) = after.split_at_checked(offset)?;
+    Some((time, offset, rest))
+}
+
+/// How many bytes at the front of `text` look like `shape`: any digit for `0`, a blank for `T`, `-` for `+`.
+fn front(text: &[u8], shape: &[u8]) -> Option<usize> {
+    let alike = |(byte, shape): (&u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        b'T' => matches!(byte, b'T' | b' '),
+        b'+' => matches!(byte, b'+' | b'-'),
+        shape => byte == shape,
+    };
+    let front = text.get(..shape.len())?;
+    front.iter().zip(shape).all(alike).then_some(shape.len())
 }

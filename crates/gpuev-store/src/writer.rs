@@ -150,7 +150,8 @@ impl Writer {
         self.close_at(None)
     }
 
-    fn close_at(&mut self, ended: Option<Anchor>) -> Result<()> {
+    /// As [`close`](Self::close), of a session that ended at another time, or nobody knows when.
+    pub(crate) fn close_at(&mut self, ended: Option<Anchor>) -> Result<()> {
         self.commit()?;
         self.guard("finish", |writer| {
             if let Some(ended) = ended {

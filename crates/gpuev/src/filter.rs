@@ -3,6 +3,7 @@
 use gpuev_kfd::{EventMask, EventType, Fields, Record};
 
 use crate::event::{pid_of, severity_of};
+use crate::span::{Outcome, Span, SpanKind};
 use crate::{GpuId, Severity};
 
 /// Which events a subscriber wants; the default is all. Gaps pass where their GPU does.
@@ -75,5 +76,38 @@ impl Filter {
                 .as_ref()
                 .is_none_or(|pids| pid_of(record).is_some_and(|p| pids.contains(&p)))
             && self.severity.is_none_or(|least| severity_of(record) >= least)
+    }
+
+    /// Whether a span passes: its GPU and process do, and the type and severity of one of the events that begin
+    /// and end its kind.
+    #[must_use]
+    pub fn passes_span(&self, span: &Span) -> bool {
+        self.passes_gpu(span.gpu)
+            && self.types.is_none_or(|(mask, _)| {
+                let (start, end) = ends_of(span.kind());
+                mask.contains(start) || mask.contains(end)
+            })
+            && self.pids.as_ref().is_none_or(|pids| span.pid.is_some_and(|pid| pids.contains(&pid)))
+            && self.severity.is_none_or(|least| severity_of_span(span) >= least)
+    }
+}
+
+/// The types that begin and end a kind of span.
+fn ends_of(kind: SpanKind) -> (EventType, EventType) {
+    match kind {
+        SpanKind::Reset => (EventType::GpuPreReset, EventType::GpuPostReset),
+        SpanKind::PageFault => (EventType::PageFaultStart, EventType::PageFaultEnd),
+        SpanKind::Migration => (EventType::MigrateStart, EventType::MigrateEnd),
+        SpanKind::QueueEviction => (EventType::QueueEviction, EventType::QueueRestore),
+        SpanKind::Process => (EventType::ProcessStart, EventType::ProcessEnd),
+    }
+}
+
+/// The severity of the severer of its ends.
+fn severity_of_span(span: &Span) -> Severity {
+    match (span.kind(), span.outcome) {
+        (SpanKind::Reset, _) => Severity::Critical,
+        (SpanKind::Migration, Outcome::Failed) => Severity::Warning,
+        _ => Severity::Info,
     }
 }

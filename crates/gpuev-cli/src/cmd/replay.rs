@@ -5,11 +5,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use gpuev::time::Anchor;
 use gpuev::{GpuId, Item};
-use gpuev_store::{History, Items, Query, unix_ns_of};
+use gpuev_store::{History, Items, Query};
 
-use crate::args::FilterArgs;
+use crate::args::{FilterArgs, PeriodArgs};
 use crate::cmd::watch::{ShowArgs, Shown, filter};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::signals::Ends;
@@ -23,12 +22,8 @@ pub(crate) struct ReplayArgs {
     /// Take as long as it took, divided by this: 1 as it happened, 10 ten times faster; else at once
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     speed: Option<f64>,
-    /// Only what happened from this moment on: 10m ago, 11:45, 2026-11-22T11:45:01Z
-    #[arg(long, value_name = "MOMENT")]
-    from: Option<String>,
-    /// Only what happened before this moment
-    #[arg(long, value_name = "MOMENT")]
-    to: Option<String>,
+    #[command(flatten)]
+    period: PeriodArgs,
     #[command(flatten)]
     show: ShowArgs,
     #[command(flatten)]
@@ -43,21 +38,7 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: &ReplayArgs) -> Outcome {
-    let now = Anchor::now();
-    let moment = |text: &Option<String>, name: &str| {
-        text.as_deref()
-            .map(|text| unix_ns_of(text, now))
-            .transpose()
-            .map_err(|error| Failure::Usage(format!("{name}: {error}")))
-    };
-    let mut query = Query::new();
-    if let Some(from) = moment(&args.from, "--from")? {
-        query = query.from_unix_ns(from);
-    }
-    if let Some(to) = moment(&args.to, "--to")? {
-        query = query.to_unix_ns(to);
-    }
-    show(&args.file, query, args.speed, &args.show, &args.filter)
+    show(&args.file, args.period.query()?, args.speed, &args.show, &args.filter)
 }
 
 /// Shows all of a history at once.
@@ -136,7 +117,7 @@ impl Pace {
 }
 
 /// The GPUs of the history that the selectors name: by index, PCI address or unique id.
-fn chosen(history: &History, selectors: &[String]) -> Result<Vec<GpuId>, Failure> {
+pub(crate) fn chosen(history: &History, selectors: &[String]) -> Result<Vec<GpuId>, Failure> {
     if selectors.is_empty() {
         return Ok(Vec::new());
     }

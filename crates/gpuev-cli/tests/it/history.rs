@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::program::{Running, parse, run};
 
-fn record(path: &Path, source: &str) {
+pub(crate) fn record(path: &Path, source: &str) {
     let path = path.to_str().unwrap();
     let ended = run(["record", "--source", source, "-o", path]).good();
     assert!(ended.err.contains(path) && ended.err.contains("events"), "{ended:?}");

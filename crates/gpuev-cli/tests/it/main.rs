@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod documents;
+mod exchange;
 mod faults;
 mod generate;
 mod golden;

@@ -1,11 +1,12 @@
-//! An item as a row of a table: the columns, with their types and units.
+//! A record as a row of a table: the columns, with their types and units.
 
 use std::fmt;
 
 use gpuev::message::Escaped;
-use gpuev::{
-    Access, Bdf, Event, EventData, FaultOutcome, Gap, GpuId, Item, Migration, UniqueId, names,
-};
+use gpuev::span::{Direction, Span, SpanData};
+use gpuev::{Access, Bdf, Event, EventData, FaultOutcome, Gap, GpuId, Migration, UniqueId, names};
+
+use super::Record;
 
 /// A column.
 pub(super) struct Column {
@@ -19,6 +20,8 @@ pub(super) struct Column {
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// A text of few values: a dictionary serves.
+    Name,
     Text,
     Bool,
     I32,
@@ -31,6 +34,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::Name => "name",
             Self::Text => "text",
             Self::Bool => "bool",
             Self::I32 => "i32",
@@ -89,34 +93,116 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// An item, its line taken apart once.
+/// A record, its line taken apart once.
 pub(super) struct Row<'a> {
-    gpu: GpuId,
-    event: Option<&'a Event>,
-    gap: Option<&'a Gap>,
+    session: Option<i64>,
+    record: Record<'a>,
     data: Option<EventData<'a>>,
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn of(item: &'a Item) -> Self {
-        match item {
-            Item::Event(event) => {
-                Self { gpu: event.gpu, event: Some(event), gap: None, data: Some(event.data()) }
-            }
-            Item::Gap(gap) => Self { gpu: gap.gpu, event: None, gap: Some(gap), data: None },
+    /// `session` is the number of the session that it is of.
+    pub(super) fn of(record: Record<'a>, session: Option<i64>) -> Self {
+        let data = match record {
+            Record::Event(event) => Some(event.data()),
+            _ => None,
+        };
+        Self { session, record, data }
+    }
+
+    fn event(&self) -> Option<&'a Event> {
+        match self.record {
+            Record::Event(event) => Some(event),
+            _ => None,
         }
     }
 
+    fn gap(&self) -> Option<&'a Gap> {
+        match self.record {
+            Record::Gap(gap) => Some(gap),
+            _ => None,
+        }
+    }
+
+    fn span(&self) -> Option<&'a Span> {
+        match self.record {
+            Record::Span(span) => Some(span),
+            _ => None,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.record {
+            Record::Event(_) => "event",
+            Record::Gap(_) => "gap",
+            Record::Span(_) => "span",
+        }
+    }
+
+    fn gpu(&self) -> GpuId {
+        match self.record {
+            Record::Event(event) => event.gpu,
+            Record::Gap(gap) => gap.gpu,
+            Record::Span(span) => span.gpu,
+        }
+    }
+
+    fn unix_ns(&self) -> Option<i64> {
+        match self.record {
+            Record::Event(event) => Some(event.time.unix_ns),
+            Record::Gap(gap) => Some(gap.unix_ns),
+            Record::Span(span) => span.time().map(|time| time.unix_ns),
+        }
+    }
+
+    fn type_name(&self) -> Option<&'static str> {
+        match self.record {
+            Record::Event(event) => Some(event.type_name()),
+            Record::Gap(_) => None,
+            Record::Span(span) => Some(span.kind().name()),
+        }
+    }
+
+    fn clock(&self) -> Option<&'static str> {
+        match self.record {
+            Record::Event(event) => Some(event.time.clock.name()),
+            Record::Gap(_) => None,
+            Record::Span(span) => Some(span.clock().name()),
+        }
+    }
+
+    fn process(&self) -> Option<&'a [u8]> {
+        match self.record {
+            Record::Event(event) => event.process(),
+            Record::Gap(_) => None,
+            Record::Span(span) => span.process.bytes(),
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.span().map_or_else(|| self.event()?.pid(), |span| span.pid)
+    }
+
+    fn span_data(&self) -> Option<SpanData> {
+        self.span().map(|span| span.data)
+    }
+
     fn migration(&self) -> Option<Migration> {
-        match self.data {
-            Some(
-                EventData::MigrateStart { migration, .. } | EventData::MigrateEnd { migration, .. },
-            ) => Some(migration),
+        if let Some(SpanData::Migration { migration, .. }) = self.span_data() {
+            return Some(migration);
+        }
+        match self.data? {
+            EventData::MigrateStart { migration, .. } | EventData::MigrateEnd { migration, .. } => {
+                Some(migration)
+            }
             _ => None,
         }
     }
 
     fn address(&self) -> Option<u64> {
+        if let Some(SpanData::PageFault { address, .. }) = self.span_data() {
+            return Some(address);
+        }
         match self.data {
             Some(
                 EventData::PageFaultStart { address, .. }
@@ -135,22 +221,30 @@ impl<'a> Row<'a> {
     }
 
     fn node(&self) -> Option<u32> {
-        match self.data {
-            Some(
-                EventData::PageFaultStart { node, .. }
-                | EventData::PageFaultEnd { node, .. }
-                | EventData::QueueEviction { node, .. }
-                | EventData::QueueRestore { node, .. }
-                | EventData::UnmapFromGpu { node, .. },
-            ) => Some(node),
+        if let Some(SpanData::PageFault { node, .. } | SpanData::QueueEviction { node, .. }) =
+            self.span_data()
+        {
+            return Some(node);
+        }
+        match self.data? {
+            EventData::PageFaultStart { node, .. }
+            | EventData::PageFaultEnd { node, .. }
+            | EventData::QueueEviction { node, .. }
+            | EventData::QueueRestore { node, .. }
+            | EventData::UnmapFromGpu { node, .. } => Some(node),
             _ => None,
         }
     }
 
     fn trigger(&self) -> Option<Text<'a>> {
-        let (name, number) = match self.data? {
-            EventData::QueueEviction { trigger, .. } => (names::eviction_trigger(trigger), trigger),
-            EventData::UnmapFromGpu { trigger, .. } => (names::unmap_trigger(trigger), trigger),
+        let (name, number) = match (self.data, self.span_data()) {
+            (Some(EventData::QueueEviction { trigger, .. }), _)
+            | (_, Some(SpanData::QueueEviction { trigger: Some(trigger), .. })) => {
+                (names::eviction_trigger(trigger), trigger)
+            }
+            (Some(EventData::UnmapFromGpu { trigger, .. }), _) => {
+                (names::unmap_trigger(trigger), trigger)
+            }
             _ => {
                 let trigger = self.migration()?.trigger;
                 (names::migrate_trigger(trigger), trigger)
@@ -166,24 +260,61 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn reset(&self) -> Option<(u32, Option<&'a [u8]>)> {
+    fn access(&self) -> Option<&'static str> {
+        let access = match (self.data, self.span_data()) {
+            (Some(EventData::PageFaultStart { access, .. }), _) => access,
+            (_, Some(SpanData::PageFault { access, .. })) => access?,
+            _ => return None,
+        };
+        Some(if access == Access::Write { "write" } else { "read" })
+    }
+
+    fn outcome(&self) -> Option<&'static str> {
         match self.data {
-            Some(
-                EventData::PreReset { sequence, cause } | EventData::PostReset { sequence, cause },
-            ) => Some((sequence, cause)),
+            Some(EventData::PageFaultEnd { outcome: FaultOutcome::Migrated, .. }) => {
+                Some("migrated")
+            }
+            Some(EventData::PageFaultEnd { .. }) => Some("mapped"),
+            _ => self.span().map(|span| span.outcome.name()),
+        }
+    }
+
+    fn error(&self) -> Option<i32> {
+        match (self.data, self.span_data()) {
+            (Some(EventData::MigrateEnd { error, .. }), _)
+            | (_, Some(SpanData::Migration { error, .. })) => error,
+            _ => None,
+        }
+    }
+
+    fn sequence(&self) -> Option<u32> {
+        match (self.data, self.span_data()) {
+            (
+                Some(EventData::PreReset { sequence, .. } | EventData::PostReset { sequence, .. }),
+                _,
+            )
+            | (_, Some(SpanData::Reset { sequence, .. })) => Some(sequence),
             _ => None,
         }
     }
 
     fn cause(&self) -> Option<Text<'a>> {
-        match self.gap {
-            Some(gap) => Some(Text::Word(gap.cause.name())),
-            None => self.reset()?.1.map(Text::Bytes),
+        match self.record {
+            Record::Gap(gap) => Some(Text::Word(gap.cause.name())),
+            Record::Span(Span { data: SpanData::Reset { cause, .. }, .. }) => {
+                cause.bytes().map(Text::Bytes)
+            }
+            _ => match self.data? {
+                EventData::PreReset { cause, .. } | EventData::PostReset { cause, .. } => {
+                    cause.map(Text::Bytes)
+                }
+                _ => None,
+            },
         }
     }
 
     fn count(&self) -> Option<u64> {
-        match (self.gap, self.data) {
+        match (self.gap(), self.data) {
             (Some(gap), _) => gap.count,
             (_, Some(EventData::ThermalThrottle { count, .. })) => Some(count),
             _ => None,
@@ -197,17 +328,13 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn message(&self) -> Option<Text<'a>> {
-        self.event.map(Text::Event).or(self.gap.map(Text::Gap))
+    fn doubtful(&self) -> Option<bool> {
+        self.span().map_or_else(|| Some(self.event()?.doubtful), |span| Some(span.doubtful))
     }
-}
 
-fn access(access: Access) -> Text<'static> {
-    Text::Word(if access == Access::Write { "write" } else { "read" })
-}
-
-fn outcome(outcome: FaultOutcome) -> Text<'static> {
-    Text::Word(if outcome == FaultOutcome::Migrated { "migrated" } else { "mapped" })
+    fn message(&self) -> Option<Text<'a>> {
+        self.event().map(Text::Event).or_else(|| self.gap().map(Text::Gap))
+    }
 }
 
 fn text(value: Option<Text<'_>>) -> Cell<'_> {
@@ -218,6 +345,10 @@ fn word(value: Option<&'static str>) -> Cell<'static> {
     value.map_or(Cell::Null, |word| Cell::Text(Text::Word(word)))
 }
 
+fn flag(value: Option<bool>) -> Cell<'static> {
+    value.map_or(Cell::Null, Cell::Bool)
+}
+
 fn number32(value: Option<u32>) -> Cell<'static> {
     value.map_or(Cell::Null, Cell::U32)
 }
@@ -226,75 +357,82 @@ fn number64(value: Option<u64>) -> Cell<'static> {
     value.map_or(Cell::Null, Cell::U64)
 }
 
-fn time(row: &Row<'_>) -> Cell<'static> {
-    let unix_ns = row.event.map(|event| event.time.unix_ns).or(row.gap.map(|gap| gap.unix_ns));
-    unix_ns.map_or(Cell::Null, Cell::Time)
-}
-
 const BOOT: &str = "ns of CLOCK_BOOTTIME";
+const NODE: &str = "KFD GPU id";
 
 /// All columns, in order. New ones go to the end.
 pub(super) const COLUMNS: &[Column] = &[
-    column("record", Kind::Text, "", |row| {
-        Cell::Text(Text::Word(if row.event.is_some() { "event" } else { "gap" }))
+    column("record", Kind::Name, "", |row| word(Some(row.kind()))),
+    column("session", Kind::U64, "", |row| {
+        number64(row.session.and_then(|number| number.try_into().ok()))
     }),
-    column("time", Kind::Time, "ns since 1970, UTC", time),
-    column("type", Kind::Text, "", |row| word(row.event.map(Event::type_name))),
-    column("severity", Kind::Text, "", |row| word(row.event.map(|e| e.severity().name()))),
-    column("gpu_index", Kind::U32, "", |row| Cell::U32(row.gpu.index)),
-    column("bdf", Kind::Text, "", |row| Cell::Text(Text::Bdf(row.gpu.bdf))),
-    column("unique_id", Kind::Text, "", |row| text(row.gpu.unique_id.map(Text::UniqueId))),
-    column("partition", Kind::U32, "", |row| Cell::U32(row.gpu.partition)),
-    column("seq", Kind::U64, "", |row| number64(row.event.map(|event| event.seq))),
-    column("boot_ns", Kind::U64, BOOT, |row| number64(row.event.map(|e| e.time.boot_ns))),
-    column("clock", Kind::Text, "", |row| word(row.event.map(|e| e.time.clock.name()))),
+    column("time", Kind::Time, "ns since 1970, UTC", |row| {
+        row.unix_ns().map_or(Cell::Null, Cell::Time)
+    }),
+    column("type", Kind::Name, "", |row| word(row.type_name())),
+    column("severity", Kind::Name, "", |row| word(row.event().map(|e| e.severity().name()))),
+    column("gpu_index", Kind::U32, "", |row| Cell::U32(row.gpu().index)),
+    column("bdf", Kind::Name, "", |row| Cell::Text(Text::Bdf(row.gpu().bdf))),
+    column("unique_id", Kind::Name, "", |row| text(row.gpu().unique_id.map(Text::UniqueId))),
+    column("partition", Kind::U32, "", |row| Cell::U32(row.gpu().partition)),
+    column("seq", Kind::U64, "", |row| number64(row.event().map(|event| event.seq))),
+    column("boot_ns", Kind::U64, BOOT, |row| number64(row.event().map(|e| e.time.boot_ns))),
+    column("clock", Kind::Name, "", |row| word(row.clock())),
     column("received_boot_ns", Kind::U64, BOOT, |row| {
-        number64(row.event.map(|event| event.time.received_boot_ns))
+        number64(row.event().map(|event| event.time.received_boot_ns))
     }),
-    column("pid", Kind::U32, "", |row| number32(row.event.and_then(Event::pid))),
-    column("process", Kind::Text, "", |row| {
-        text(row.event.and_then(Event::process).map(Text::Bytes))
-    }),
+    column("pid", Kind::U32, "", |row| number32(row.pid())),
+    column("process", Kind::Name, "", |row| text(row.process().map(Text::Bytes))),
     column("address", Kind::U64, "bytes", |row| number64(row.address())),
     column("size", Kind::U64, "bytes", |row| number64(row.size())),
-    column("from", Kind::U32, "KFD GPU id", |row| number32(row.migration().map(|m| m.from))),
-    column("to", Kind::U32, "KFD GPU id", |row| number32(row.migration().map(|m| m.to))),
-    column("node", Kind::U32, "KFD GPU id", |row| number32(row.node())),
-    column("trigger", Kind::Text, "", |row| text(row.trigger())),
-    column("prefetch", Kind::U32, "KFD GPU id", |row| number32(row.prefetch_and_preferred().0)),
-    column("preferred", Kind::U32, "KFD GPU id", |row| number32(row.prefetch_and_preferred().1)),
-    column("access", Kind::Text, "", |row| match row.data {
-        Some(EventData::PageFaultStart { access: wanted, .. }) => Cell::Text(access(wanted)),
-        _ => Cell::Null,
-    }),
-    column("outcome", Kind::Text, "", |row| match row.data {
-        Some(EventData::PageFaultEnd { outcome: how, .. }) => Cell::Text(outcome(how)),
-        _ => Cell::Null,
-    }),
-    column("error", Kind::I32, "0 or a negative errno", |row| match row.data {
-        Some(EventData::MigrateEnd { error: Some(error), .. }) => Cell::I32(error),
-        _ => Cell::Null,
+    column("from_node", Kind::U32, NODE, |row| number32(row.migration().map(|m| m.from))),
+    column("to_node", Kind::U32, NODE, |row| number32(row.migration().map(|m| m.to))),
+    column("node", Kind::U32, NODE, |row| number32(row.node())),
+    column("trigger", Kind::Name, "", |row| text(row.trigger())),
+    column("prefetch", Kind::U32, NODE, |row| number32(row.prefetch_and_preferred().0)),
+    column("preferred", Kind::U32, NODE, |row| number32(row.prefetch_and_preferred().1)),
+    column("access", Kind::Name, "", |row| word(row.access())),
+    column("outcome", Kind::Name, "", |row| word(row.outcome())),
+    column("error", Kind::I32, "0 or a negative errno", |row| {
+        row.error().map_or(Cell::Null, Cell::I32)
     }),
     column("rescheduled", Kind::Bool, "", |row| match row.data {
         Some(EventData::QueueRestore { rescheduled, .. }) => Cell::Bool(rescheduled),
         _ => Cell::Null,
     }),
     column("throttlers", Kind::U64, "SMU_THROTTLER bits", |row| number64(row.throttlers())),
-    column("reasons", Kind::Text, "", |row| text(row.throttlers().map(Text::Throttlers))),
+    column("reasons", Kind::Name, "", |row| text(row.throttlers().map(Text::Throttlers))),
     column("count", Kind::U64, "", |row| number64(row.count())),
-    column("sequence", Kind::U32, "", |row| number32(row.reset().map(|(sequence, _)| sequence))),
-    column("cause", Kind::Text, "", |row| text(row.cause())),
+    column("sequence", Kind::U32, "", |row| number32(row.sequence())),
+    column("cause", Kind::Name, "", |row| text(row.cause())),
     column("unknown_id", Kind::U32, "", |row| match row.data {
         Some(EventData::Unknown { id }) => number32(id),
         _ => Cell::Null,
     }),
-    column("from_boot_ns", Kind::U64, BOOT, |row| number64(row.gap.map(|gap| gap.from_boot_ns))),
-    column("to_boot_ns", Kind::U64, BOOT, |row| number64(row.gap.map(|gap| gap.to_boot_ns))),
-    column("doubtful", Kind::Bool, "", |row| {
-        row.event.map_or(Cell::Null, |event| Cell::Bool(event.doubtful))
+    column("from_boot_ns", Kind::U64, BOOT, |row| number64(row.gap().map(|gap| gap.from_boot_ns))),
+    column("to_boot_ns", Kind::U64, BOOT, |row| number64(row.gap().map(|gap| gap.to_boot_ns))),
+    column("start_boot_ns", Kind::U64, BOOT, |row| {
+        number64(row.span().and_then(|span| Some(span.start?.boot_ns)))
     }),
+    column("end_boot_ns", Kind::U64, BOOT, |row| {
+        number64(row.span().and_then(|span| Some(span.end?.boot_ns)))
+    }),
+    column("duration_ns", Kind::U64, "ns", |row| number64(row.span().and_then(Span::duration_ns))),
+    column("direction", Kind::Name, "", |row| {
+        let migration = row.span().and_then(|_| row.migration());
+        word(migration.map(|migration| Direction::of(&migration).name()))
+    }),
+    column("bytes_per_second", Kind::U64, "bytes/s", |row| {
+        number64(row.span().and_then(Span::bytes_per_second))
+    }),
+    column("reschedules", Kind::U32, "", |row| match row.span_data() {
+        Some(SpanData::QueueEviction { reschedules, .. }) => Cell::U32(reschedules),
+        _ => Cell::Null,
+    }),
+    column("across_gap", Kind::Bool, "", |row| flag(row.span().map(|span| span.across_gap))),
+    column("doubtful", Kind::Bool, "", |row| flag(row.doubtful())),
     column("message", Kind::Text, "", |row| text(row.message())),
-    column("raw", Kind::Text, "", |row| text(row.event.map(|event| Text::Bytes(event.raw())))),
+    column("raw", Kind::Text, "", |row| text(row.event().map(|event| Text::Bytes(event.raw())))),
 ];
 
 const fn column(

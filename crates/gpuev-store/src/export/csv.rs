@@ -1,22 +1,22 @@
-//! Comma-separated values, RFC 4180: a header, one line an item, lines ended by CR LF.
+//! Comma-separated values, RFC 4180: a header, one line a record, lines ended by CR LF.
 //!
 //! What others chose (names, causes, lines of the driver) is harmless to who opens the file: control
-//! characters are escaped, so that an item is one line; and so is a leading `=`, `+`, `-` or `@`, which a
+//! characters are escaped, so that a record is one line; and so is a leading `=`, `+`, `-` or `@`, which a
 //! spreadsheet would compute. [`gpuev::message::unescape`] gives the bytes back.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use gpuev::Item;
 use gpuev::message::Printable;
 use gpuev::time::Rfc3339;
 
-use super::Buffered;
 use super::columns::{COLUMNS, Cell, Row, Text};
+use super::{Buffered, Record};
 
 pub(super) struct Csv<W> {
     out: Buffered<W>,
     field: String,
+    session: Option<i64>,
 }
 
 impl<W: Write> Csv<W> {
@@ -29,11 +29,16 @@ impl<W: Write> Csv<W> {
             out.text.push_str(column.name);
         }
         out.text.push_str("\r\n");
-        Self { out, field: String::new() }
+        Self { out, field: String::new(), session: None }
     }
 
-    pub(super) fn push(&mut self, item: &Item) -> io::Result<()> {
-        let row = Row::of(item);
+    pub(super) fn session(&mut self, number: i64) -> io::Result<()> {
+        self.session = Some(number);
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, record: Record<'_>) -> io::Result<()> {
+        let row = Row::of(record, self.session);
         for (index, column) in COLUMNS.iter().enumerate() {
             if index > 0 {
                 self.out.text.push(',');

@@ -12,20 +12,20 @@
 mod counters;
 mod tracks;
 
+use std::fmt::{self, Display};
 use std::io::{self, Write};
 
 use gpuev::json::Object;
 use gpuev::message::{Escaped, Printable};
-use gpuev::span::{Direction, Outcome, Span, SpanData, Spans};
-use gpuev::{Access, Event, EventData, EventTime, Gap, GpuId, Item, names};
+use gpuev::span::{Direction, Outcome, Span, SpanData};
+use gpuev::{Access, Event, EventData, EventTime, Gap, GpuId, names};
 
-use super::Buffered;
+use super::{Buffered, Record};
 use counters::Counters;
-use tracks::{Topic, Track, Tracks};
+use tracks::{Subject, Topic, Track, Tracks};
 
 pub(super) struct Trace<W> {
     page: Page<W>,
-    spans: Spans,
     tracks: Tracks,
     counters: Counters,
 }
@@ -35,46 +35,40 @@ impl<W: Write> Trace<W> {
         let page = Page {
             out: Buffered::new(out),
             any: false,
+            drawn_apart: 0,
             clock: SessionClock::default(),
             last_ns: 0,
         };
-        Self {
-            page,
-            spans: Spans::default(),
-            tracks: Tracks::default(),
-            counters: Counters::default(),
-        }
+        Self { page, tracks: Tracks::default(), counters: Counters::default() }
     }
 
-    pub(super) fn push(&mut self, item: &Item) -> io::Result<()> {
-        self.page.clock.note(item);
-        let Self { page, spans, tracks, counters } = self;
-        spans.push(item, |span| page.span(tracks, &span));
-        match item {
-            Item::Event(event) => {
+    pub(super) fn push(&mut self, record: Record<'_>) -> io::Result<()> {
+        let Self { page, tracks, counters } = self;
+        page.clock.note(record);
+        match record {
+            Record::Event(event) => {
                 page.last_ns = page.last_ns.max(event.time.received_boot_ns);
                 page.instant(tracks, event);
                 counters.count(page, tracks, event);
             }
-            Item::Gap(gap) => {
+            Record::Gap(gap) => {
                 page.last_ns = page.last_ns.max(gap.to_boot_ns);
                 page.gap(tracks, gap);
             }
+            Record::Span(span) => page.span(tracks, span),
         }
         self.page.out.write_if_full()
     }
 
-    pub(super) fn new_session(&mut self) -> io::Result<()> {
-        let Self { page, spans, tracks, counters } = self;
-        spans.finish(|span| page.span(tracks, &span));
-        counters.finish(page);
+    pub(super) fn session(&mut self) -> io::Result<()> {
+        self.counters.finish(&mut self.page);
         self.page.clock.new_session();
         self.page.last_ns = 0;
         self.page.out.write_if_full()
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
-        self.new_session()?;
+        self.session()?;
         self.page.out.text.push_str(if self.page.any { "\n]\n" } else { "[]\n" });
         self.page.out.finish()
     }
@@ -84,6 +78,8 @@ impl<W: Write> Trace<W> {
 struct Page<W> {
     out: Buffered<W>,
     any: bool,
+    /// How many slices lie on no track.
+    drawn_apart: u64,
     clock: SessionClock,
     /// The latest `CLOCK_BOOTTIME` of the session.
     last_ns: u64,
@@ -99,13 +95,17 @@ struct SessionClock {
 }
 
 impl SessionClock {
-    fn note(&mut self, item: &Item) {
+    fn note(&mut self, record: Record<'_>) {
         if self.shift_ns.is_some() {
             return;
         }
-        let (boot_ns, unix_ns) = match item {
-            Item::Event(event) => (event.time.boot_ns, event.time.unix_ns),
-            Item::Gap(gap) => (gap.to_boot_ns, gap.unix_ns),
+        let (boot_ns, unix_ns) = match record {
+            Record::Event(Event { time, .. }) => (time.boot_ns, time.unix_ns),
+            Record::Gap(gap) => (gap.to_boot_ns, gap.unix_ns),
+            Record::Span(span) => match span.time() {
+                Some(time) => (time.boot_ns, time.unix_ns),
+                None => return,
+            },
         };
         let booted_ns = i128::from(unix_ns) - i128::from(boot_ns);
         self.shift_ns = Some(booted_ns - *self.first_ns.get_or_insert(booted_ns));
@@ -124,8 +124,8 @@ impl SessionClock {
 /// Nanoseconds as microseconds, exactly.
 struct Micros(u64);
 
-impl std::fmt::Display for Micros {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
     }
 }
@@ -171,21 +171,61 @@ impl<W: Write> Page<W> {
     fn slice(&mut self, tracks: &mut Tracks, span: &Span, start: EventTime, end_ns: u64) {
         let from = self.clock.at(start.boot_ns);
         let to = self.clock.at(end_ns).max(from);
-        let topic = Topic::of(span.kind());
-        let track = tracks.slice(self, span.gpu, span.pid, span.process.bytes(), topic, from, to);
+        let name = SliceName(span);
+        let args = |out: &mut String| span_args(out, span);
+        self.draw(tracks, Subject::of_span(span), (from, to), span.kind().name(), name, args);
+    }
+
+    /// Draws a slice: on a track of its subject, or where all of them are taken as one of its own that nests in
+    /// nothing.
+    fn draw(
+        &mut self,
+        tracks: &mut Tracks,
+        of: Subject<'_>,
+        (from, to): (u64, u64),
+        category: &str,
+        name: impl Display,
+        args: impl Fn(&mut String),
+    ) {
+        let Some(track) = tracks.slice(self, of, from, to) else {
+            let gpu = tracks.gpu(self, of.gpu);
+            return self.draw_apart(gpu, (from, to), category, name, args);
+        };
         self.event("X", track, |json| {
-            json.text("name", SliceName(span));
-            json.word("cat", span.kind().name());
+            json.text("name", name);
+            json.word("cat", category);
             json.number("ts", Micros(from));
             json.number("dur", Micros(to - from));
-            json.value("args", |out| span_args(out, span));
+            json.value("args", args);
         });
+    }
+
+    fn draw_apart(
+        &mut self,
+        gpu: Track,
+        (from, to): (u64, u64),
+        category: &str,
+        name: impl Display,
+        args: impl Fn(&mut String),
+    ) {
+        self.drawn_apart += 1;
+        let number = self.drawn_apart;
+        for (phase, at) in [("b", from), ("e", to)] {
+            self.event(phase, gpu, |json| {
+                json.text("name", &name);
+                json.word("cat", category);
+                json.text("id", format_args!("{number:#x}"));
+                json.number("ts", Micros(at));
+                if phase == "b" {
+                    json.value("args", &args);
+                }
+            });
+        }
     }
 
     /// A start without an end, or the reverse: at its moment, with the reason.
     fn unpaired(&mut self, tracks: &mut Tracks, span: &Span, time: EventTime) {
-        let topic = Topic::of(span.kind());
-        let track = tracks.instant(self, span.gpu, span.pid, span.process.bytes(), topic);
+        let track = tracks.instant(self, Subject::of_span(span));
         let at = self.clock.at(time.boot_ns);
         self.event("i", track, |json| {
             json.text("name", format_args!("{}: {}", SliceName(span), span.outcome.name()));
@@ -204,7 +244,8 @@ impl<W: Write> Page<W> {
             _ => return,
         };
         let pid = if topic == Topic::Gpu { None } else { event.pid() };
-        let track = tracks.instant(self, event.gpu, pid, event.process(), topic);
+        let of = Subject { gpu: event.gpu, pid, process: event.process(), topic };
+        let track = tracks.instant(self, of);
         let at = self.clock.at(event.time.boot_ns);
         self.event("i", track, |json| {
             json.word("name", event.type_name());
@@ -218,18 +259,12 @@ impl<W: Write> Page<W> {
     fn gap(&mut self, tracks: &mut Tracks, gap: &Gap) {
         let to = self.clock.at(gap.to_boot_ns);
         let from = self.clock.at(gap.from_boot_ns).min(to);
-        let track = tracks.slice(self, gap.gpu, None, None, Topic::Gaps, from, to);
-        self.event("X", track, |json| {
-            json.word("name", gap.cause.name());
-            json.word("cat", "gap");
-            json.number("ts", Micros(from));
-            json.number("dur", Micros(to - from));
-            json.value("args", |out| {
-                let mut args = Object::nested(out);
-                args.optional("count", gap.count);
-                args.text("message", gap);
-                args.end();
-            });
+        let of = Subject { gpu: gap.gpu, pid: None, process: None, topic: Topic::Gaps };
+        self.draw(tracks, of, (from, to), "gap", gap.cause.name(), |out| {
+            let mut args = Object::nested(out);
+            args.optional("count", gap.count);
+            args.text("message", gap);
+            args.end();
         });
     }
 
@@ -261,8 +296,8 @@ impl<W: Write> Page<W> {
 /// What a slice is called.
 struct SliceName<'a>(&'a Span);
 
-impl std::fmt::Display for SliceName<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for SliceName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.data {
             SpanData::Reset { sequence, .. } => write!(f, "reset {sequence}"),
             SpanData::PageFault { access: Some(access), .. } => {

@@ -12,14 +12,15 @@
 use gpuev::time::Anchor;
 use gpuev::{Bdf, EventData, GpuId, decode};
 
-use super::{Broken, Meaning, State, timestamp};
+use super::{Broken, Meaning, State};
+use crate::moment::logged_time;
 
 pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
     if line.is_empty() {
         return Ok(Meaning::Nothing);
     }
-    let logged = if is_known(line) { None } else { timestamp::find(line) };
-    let Some((_, unix_ns, rest)) = logged else {
+    let logged = if is_known(line) { None } else { logged_time(line) };
+    let Some((unix_ns, rest)) = logged else {
         let gpu = first_gpu(state)?;
         return item(gpu, state.now_boot_ns, line, state);
     };
@@ -34,6 +35,10 @@ pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
         Some(stamp) if !state.anchored => {
             state.anchor = Anchor { boot_ns: stamp.boot_ns, unix_ns };
             state.anchored = true;
+        }
+        // Whatever was assumed, the machine was up by then.
+        None if !state.anchored && unix_ns < state.anchor.unix_ns_of(0) => {
+            state.anchor = Anchor { boot_ns: 0, unix_ns };
         }
         _ => {}
     }

@@ -1,18 +1,21 @@
 //! Our own JSON, one object a line (`docs/event-schema.md`).
 //!
-//! Only facts are read: GPU, sequence number, times, name, line. What follows from the line (type, data,
+//! Only facts are read: sessions, and of events GPU, sequence number, times, name, line. What follows from the line (type, data,
 //! message) is read from it again, so that a text cannot contradict itself.
 
 use std::borrow::Cow;
 
 use gpuev::message::unescape;
+use gpuev::time::Anchor;
 use gpuev::{
     Bdf, Clock, Comm, Event, EventFacts, EventTime, Gap, GapCause, GpuId, Item, UniqueId, decode,
     json,
 };
 use serde::Deserialize;
 
-use super::{Broken, Meaning, timestamp};
+use super::{Broken, Meaning, State};
+use crate::moment::rfc3339_ns;
+use crate::session::Session;
 
 #[derive(Deserialize)]
 struct Head<'a> {
@@ -54,7 +57,34 @@ struct GapText<'a> {
     time: Cow<'a, str>,
 }
 
-pub(super) fn read(line: &[u8]) -> Result<Meaning, Broken> {
+#[derive(Deserialize)]
+struct SessionText<'a> {
+    host: Option<String>,
+    boot_id: Option<String>,
+    kernel: Option<String>,
+    recorder: String,
+    scope: Option<String>,
+    #[serde(borrow)]
+    started: AnchorText<'a>,
+    ended: Option<AnchorText<'a>>,
+    gpus: Vec<NamedGpuText<'a>>,
+}
+
+#[derive(Deserialize)]
+struct AnchorText<'a> {
+    time: Cow<'a, str>,
+    boot_ns: u64,
+}
+
+#[derive(Deserialize)]
+struct NamedGpuText<'a> {
+    #[serde(borrow)]
+    gpu: GpuText<'a>,
+    kfd_id: u32,
+    name: Option<String>,
+}
+
+pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
     if line.trim_ascii().is_empty() {
         return Ok(Meaning::Nothing);
     }
@@ -67,8 +97,13 @@ pub(super) fn read(line: &[u8]) -> Result<Meaning, Broken> {
         ));
     }
     match &*head.record {
-        "event" => event(&parse(line)?).map(Item::Event).map(Meaning::Item),
-        "gap" => gap(&parse(line)?).map(Item::Gap).map(Meaning::Item),
+        "event" => event(&parse(line)?, state).map(Item::Event).map(Meaning::Item),
+        "gap" => gap(&parse(line)?, state).map(Item::Gap).map(Meaning::Item),
+        "session" => {
+            let session = session(parse(line)?)?;
+            state.recorded = session.gpus.iter().map(|(gpu, _)| *gpu).collect();
+            Ok(Meaning::Session(Box::new(session)))
+        }
         _ => Ok(Meaning::Nothing),
     }
 }
@@ -77,7 +112,7 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Broken> {
     serde_json::from_slice(line).map_err(|error| error.to_string())
 }
 
-fn event(text: &EventText<'_>) -> Result<Event, Broken> {
+fn event(text: &EventText<'_>, state: &State) -> Result<Event, Broken> {
     let raw = unescape(&text.raw);
     let record = decode(&raw);
     let stamp = record.stamp();
@@ -92,15 +127,15 @@ fn event(text: &EventText<'_>) -> Result<Event, Broken> {
         Some(name) if record.task().is_none() => Comm::new(&unescape(name)),
         _ => Comm::NONE,
     };
-    let gpu = gpu(&text.gpu)?;
+    let gpu = recorded_gpu(&text.gpu, state)?;
     let EventText { seq, doubtful, .. } = *text;
     Ok(Event::from_facts(EventFacts { gpu, seq, time, doubtful, comm, raw: &raw }))
 }
 
-fn gap(text: &GapText<'_>) -> Result<Gap, Broken> {
+fn gap(text: &GapText<'_>, state: &State) -> Result<Gap, Broken> {
     let cause = GapCause::from_name(&text.cause);
     Ok(Gap {
-        gpu: gpu(&text.gpu)?,
+        gpu: recorded_gpu(&text.gpu, state)?,
         cause: cause.ok_or_else(|| format!("there is no cause {:?}", text.cause))?,
         count: text.count,
         from_boot_ns: text.from_boot_ns,
@@ -109,11 +144,37 @@ fn gap(text: &GapText<'_>) -> Result<Gap, Broken> {
     })
 }
 
+fn session(text: SessionText<'_>) -> Result<Session, Broken> {
+    let named = |named: NamedGpuText<'_>| {
+        let gpu = GpuId { kfd_id: named.kfd_id, ..gpu(&named.gpu)? };
+        Ok((gpu, named.name))
+    };
+    Ok(Session {
+        host: text.host,
+        boot_id: text.boot_id,
+        kernel: text.kernel,
+        recorder: text.recorder,
+        scope: text.scope,
+        started: anchor(&text.started)?,
+        ended: text.ended.as_ref().map(anchor).transpose()?,
+        gpus: text.gpus.into_iter().map(named).collect::<Result<_, Broken>>()?,
+    })
+}
+
+fn anchor(text: &AnchorText<'_>) -> Result<Anchor, Broken> {
+    Ok(Anchor { boot_ns: text.boot_ns, unix_ns: time(&text.time)? })
+}
+
 fn time(text: &str) -> Result<i64, Broken> {
-    match timestamp::read(text.as_bytes()) {
-        Some((unix_ns, [])) => Ok(unix_ns),
-        _ => Err(format!("{text:?} is no time; it should be 2026-11-22T11:45:01.123456789Z")),
-    }
+    let no_time = || format!("{text:?} is no time; it should be 2026-11-22T11:45:01.123456789Z");
+    rfc3339_ns(text).ok_or_else(no_time)
+}
+
+/// The GPU, with KFD's number of it where the session told that.
+fn recorded_gpu(text: &GpuText<'_>, state: &State) -> Result<GpuId, Broken> {
+    let gpu = gpu(text)?;
+    let same = |known: &&GpuId| GpuId { kfd_id: gpu.kfd_id, ..**known } == gpu;
+    Ok(state.recorded.iter().find(same).copied().unwrap_or(gpu))
 }
 
 /// The GPU. KFD's number is not in the text: 0.

@@ -7,6 +7,8 @@
 
 use super::{Broken, Meaning, State};
 
+/// All lines begin so.
+pub(super) const ANY_LINE: &[u8] = b"ROCr HMM event";
 const PREFIX: &str = "ROCr HMM event: ";
 /// The runtime could not read: no event.
 const FAILURE: &str = "ROCr HMM event error: ";

@@ -4,10 +4,14 @@
 
 use std::path::PathBuf;
 
-use gpuev::Item;
-use gpuev_store::export::{ColumnInfo, ExportFormat, Exporter, columns};
+use gpuev::span::{Span, Spans};
+use gpuev::{EventType, Filter, Item, Severity, json};
+use gpuev_store::Session;
+use gpuev_store::export::{ColumnInfo, ExportFormat, Exporter, Written, columns};
+use serde_json::Value;
 
-use crate::driver::{doubtful_event, event, gap};
+use crate::driver::{doubtful_event, event, gap, gpu};
+use crate::items;
 
 /// A second of a machine: spans of every kind, starts without ends, names that want to be something else.
 pub(crate) fn story() -> Vec<Item> {
@@ -53,16 +57,44 @@ pub(crate) fn story() -> Vec<Item> {
     items
 }
 
-pub(crate) fn export(format: ExportFormat, items: &[Item]) -> Vec<u8> {
-    let mut exporter = Exporter::new(format, Vec::new()).unwrap();
+/// Who recorded it, in names that want to be something else.
+fn session() -> Session {
+    let mut session = items::session();
+    session.host = Some("node\"17\\".to_owned());
+    session.boot_id = Some("4e9d".to_owned());
+    session.recorder = "gpuev".to_owned();
+    session.gpus = vec![(gpu(0), Some("MI300X".to_owned())), (gpu(1), None)];
+    session
+}
+
+fn export_by<'i>(
+    mut exporter: Exporter<Vec<u8>>,
+    items: impl IntoIterator<Item = &'i Item>,
+) -> (Vec<u8>, Written) {
     for item in items {
         exporter.push(item).unwrap();
     }
     exporter.finish().unwrap()
 }
 
+/// Events, gaps and spans of one session.
+pub(crate) fn export(format: ExportFormat, items: &[Item]) -> Vec<u8> {
+    let mut exporter = Exporter::new(format, Vec::new()).unwrap();
+    exporter.session(1, &session()).unwrap();
+    export_by(exporter, items).0
+}
+
+/// Events and gaps alone.
+pub(crate) fn export_facts(format: ExportFormat, items: &[Item]) -> Vec<u8> {
+    export_by(Exporter::new(format, Vec::new()).unwrap().without_spans(), items).0
+}
+
 fn text(format: ExportFormat, items: &[Item]) -> String {
     String::from_utf8(export(format, items)).unwrap()
+}
+
+fn lines(format: ExportFormat, items: &[Item]) -> Vec<Value> {
+    text(format, items).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn assert_golden(name: &str, found: &str) {
@@ -89,13 +121,64 @@ fn a_trace_is_as_it_was() {
 }
 
 #[test]
-fn ndjson_is_that_of_every_other_output() {
-    let mut expected = String::new();
-    for item in story() {
-        gpuev::json::write_item(&mut expected, &item);
-        expected.push('\n');
+fn ndjson_is_as_it_was() {
+    assert_golden("story.ndjson", &text(ExportFormat::Ndjson, &story()));
+}
+
+/// The items, each with the spans that end with it.
+fn with_spans(items: &[Item]) -> Vec<(Option<&Item>, Vec<Span>)> {
+    let mut spans = Spans::default();
+    let mut all = Vec::new();
+    for item in items {
+        let mut done = Vec::new();
+        spans.push(item, |span| done.push(span));
+        all.push((Some(item), done));
     }
-    assert_eq!(text(ExportFormat::Ndjson, &story()), expected);
+    let mut done = Vec::new();
+    spans.finish(|span| done.push(span));
+    all.push((None, done));
+    all
+}
+
+#[test]
+fn ndjson_is_that_of_every_other_output() {
+    let (mut facts, mut expected) = (String::new(), String::new());
+    for (item, spans) in with_spans(&story()) {
+        if let Some(item) = item {
+            json::write_item(&mut facts, item);
+            facts.push('\n');
+            json::write_item(&mut expected, item);
+            expected.push('\n');
+        }
+        for span in spans {
+            json::write_span(&mut expected, &span);
+            expected.push('\n');
+        }
+    }
+    let found = text(ExportFormat::Ndjson, &story());
+    let (session, records) = found.split_once('\n').unwrap();
+    assert!(session.starts_with(r#"{"v":1,"record":"session","host":"node\"17\\","#), "{session}");
+    assert_eq!(records, expected);
+    assert_eq!(export_facts(ExportFormat::Ndjson, &story()), facts.as_bytes());
+}
+
+#[test]
+fn a_filter_chooses_after_starts_and_ends_have_met() {
+    let count = |filter: Filter| {
+        let exporter = Exporter::new(ExportFormat::Ndjson, Vec::new()).unwrap().only(filter);
+        let (text, written) = export_by(exporter, &story());
+        let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        assert_eq!(lines.count() as u64, written.events + written.gaps + written.spans);
+        let text = String::from_utf8(text).unwrap();
+        ((written.events, written.gaps, written.spans), text)
+    };
+    let ends = count(Filter::new().types([EventType::MigrateEnd], false));
+    assert_eq!(ends.0, (4, 2, 4));
+    assert_eq!(ends.1.matches("\"outcome\":\"completed\"").count(), 2, "{}", ends.1);
+    assert_eq!(count(Filter::new().types([EventType::VmFault], false)).0, (3, 2, 0));
+    assert_eq!(count(Filter::new().severity(Severity::Critical)).0, (4, 2, 1));
+    let (second, text) = count(Filter::new().gpus([gpu(1)]).pids([4243]));
+    assert_eq!(second, (5, 1, 3), "{text}");
 }
 
 /// A strict reader of RFC 4180: records of fields.
@@ -136,12 +219,14 @@ fn csv_records(text: &str) -> Vec<Vec<String>> {
 fn csv_has_one_record_an_item_whatever_the_names_are() {
     let items = story();
     let records = csv_records(&text(ExportFormat::Csv, &items));
-    assert_eq!(records.len(), items.len() + 1);
+    let spans: usize = with_spans(&items).iter().map(|(_, spans)| spans.len()).sum();
+    assert_eq!(records.len(), items.len() + spans + 1);
     let header = &records[0];
     assert!(records.iter().all(|record| record.len() == header.len()));
     let column = |name: &str| header.iter().position(|column| column == name).unwrap();
     let (raw, process) = (column("raw"), column("process"));
-    for (record, item) in records[1..].iter().zip(&items) {
+    let facts = records[1..].iter().filter(|record| record[0] != "span");
+    for (record, item) in facts.zip(&items) {
         let Item::Event(event) = item else { continue };
         assert_eq!(gpuev::message::unescape(&record[raw]), event.raw());
         let name = gpuev::message::unescape(&record[process]);
@@ -150,6 +235,55 @@ fn csv_has_one_record_an_item_whatever_the_names_are() {
         assert!(!record.iter().any(computed), "a spreadsheet would compute {record:?}");
         assert!(!record[process].starts_with('-'));
     }
+}
+
+/// What a column holds, as the JSON of the same record has it.
+fn of_json<'v>(record: &'v Value, column: &str) -> &'v Value {
+    let data = &record["data"];
+    match column {
+        "gpu_index" => &record["gpu"]["index"],
+        "bdf" | "unique_id" | "partition" => &record["gpu"][column],
+        "from_node" => &data["from"],
+        "to_node" => &data["to"],
+        "unknown_id" => &data["id"],
+        "cause" | "count" | "outcome" if record.get(column).is_some() => &record[column],
+        _ => data.get(column).unwrap_or(&record[column]),
+    }
+}
+
+#[test]
+fn a_row_says_what_the_json_says() {
+    let items = story();
+    let rows = csv_records(&text(ExportFormat::Csv, &items));
+    let records = &lines(ExportFormat::Ndjson, &items)[1..];
+    assert_eq!(rows.len() - 1, records.len());
+    let mut said = 0;
+    for (row, record) in rows[1..].iter().zip(records) {
+        for (column, cell) in rows[0].iter().zip(row) {
+            let expected = match (column.as_str(), of_json(record, column)) {
+                ("session", _) => "1".to_owned(),
+                ("message", _) if record["record"] == "gap" => continue,
+                ("doubtful" | "across_gap", Value::Null) if record["record"] != "gap" => {
+                    let absent = column == "across_gap" && record["record"] == "event";
+                    if absent { String::new() } else { "false".to_owned() }
+                }
+                (_, Value::Null) => String::new(),
+                (_, Value::String(text)) => text.clone(),
+                (_, Value::Array(words)) => {
+                    let words: Vec<_> = words.iter().map(|word| word.as_str().unwrap()).collect();
+                    words.join(" ")
+                }
+                (_, other) => other.to_string(),
+            };
+            // What a spreadsheet would compute, and controls, are escaped in CSV only.
+            let unescaped = |text: &str| gpuev::message::unescape(text);
+            let texts = matches!(column.as_str(), "process" | "raw" | "cause");
+            let same = *cell == expected || (texts && unescaped(cell) == unescaped(&expected));
+            assert!(same, "{column}: {cell:?} is not {expected:?} of {record}");
+            said += usize::from(!cell.is_empty());
+        }
+    }
+    assert!(said > 15 * records.len(), "{said}");
 }
 
 #[test]
@@ -164,53 +298,102 @@ fn every_column_is_documented() {
     assert_eq!(text(ExportFormat::Csv, &[]), header.join(",") + "\r\n");
 }
 
-fn trace(items: &[Item]) -> Vec<serde_json::Value> {
-    let text = text(ExportFormat::Trace, items);
-    let page: serde_json::Value = serde_json::from_str(&text).unwrap();
+fn trace(items: &[Item]) -> Vec<Value> {
+    let page: Value = serde_json::from_str(&text(ExportFormat::Trace, items)).unwrap();
     page.as_array().unwrap().clone()
 }
 
 /// Microseconds with three digits as nanoseconds.
-fn ns(value: &serde_json::Value) -> u64 {
+fn ns(value: &Value) -> u64 {
     let text = value.to_string();
     let (whole, digits) = text.split_once('.').unwrap_or((&text, "0"));
     whole.parse::<u64>().unwrap() * 1000 + format!("{digits:0<3}").parse::<u64>().unwrap()
 }
 
-#[test]
-fn slices_of_a_track_do_not_overlap_and_every_track_has_a_name() {
-    let page = trace(&story());
-    let mut tracks = std::collections::HashMap::<u64, Vec<(u64, u64)>>::new();
+/// The rules of the trace event format, as Perfetto reads it (`json_trace_parser`): what it would drop or draw
+/// elsewhere than told is an error. Gives how many slices lie on tracks and how many apart.
+pub(crate) fn assert_valid_trace(page: &[Value]) -> (usize, usize) {
+    let mut tracks = std::collections::HashMap::<(u64, u64), Vec<(u64, u64)>>::new();
     let mut named = std::collections::HashSet::new();
-    for event in &page {
-        let track = event["tid"].as_u64().unwrap();
-        match event["ph"].as_str().unwrap() {
-            "M" => {
-                named.insert(track);
+    let mut apart = std::collections::HashMap::new();
+    let mut ended = 0;
+    for event in page {
+        let number = |key: &str| event[key].as_u64().unwrap_or_else(|| panic!("{key}: {event}"));
+        let track = (number("pid"), number("tid"));
+        assert!(event["name"].is_string(), "{event}");
+        let phase = event["ph"].as_str().unwrap();
+        if phase == "M" {
+            match event["name"].as_str().unwrap() {
+                "process_name" | "thread_name" => assert!(event["args"]["name"].is_string()),
+                "process_sort_index" | "thread_sort_index" => {
+                    // Perfetto reads 32 bits with a sign.
+                    assert!(i32::try_from(event["args"]["sort_index"].as_i64().unwrap()).is_ok());
+                }
+                other => panic!("{other}"),
             }
-            "X" => {
-                assert!(named.contains(&track));
-                let from = ns(&event["ts"]);
-                tracks.entry(track).or_default().push((from, from + ns(&event["dur"])));
+            named.insert(track);
+            continue;
+        }
+        assert!(named.contains(&track), "a track without a name: {event}");
+        let at = ns(&event["ts"]);
+        let key = || (track.0, event["cat"].to_string(), event["id"].as_str().unwrap().to_owned());
+        match phase {
+            "X" => tracks.entry(track).or_default().push((at, at + ns(&event["dur"]))),
+            "i" => assert!(matches!(event["s"].as_str(), Some("g" | "p" | "t")), "{event}"),
+            "C" => {
+                let values = event["args"].as_object().unwrap();
+                assert!(!values.is_empty() && values.values().all(Value::is_number), "{event}");
             }
-            "i" | "C" => assert!(named.contains(&track)),
+            "b" => assert!(apart.insert(key(), (at, event["name"].clone())).is_none(), "{event}"),
+            "e" => {
+                let (begun, name) = apart.remove(&key()).expect("an end has a beginning");
+                assert!(begun <= at && name == event["name"], "{event}");
+                ended += 1;
+            }
             other => panic!("{other}"),
         }
     }
+    assert!(apart.is_empty(), "begun and not ended: {apart:?}");
     for slices in tracks.values_mut() {
         slices.sort_unstable();
         assert!(slices.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{slices:?}");
     }
+    (tracks.values().map(Vec::len).sum(), ended)
+}
+
+#[test]
+fn slices_of_a_track_do_not_overlap_and_every_track_has_a_name() {
+    assert_eq!(assert_valid_trace(&trace(&story())), (10, 0));
+    let kinds = items::all_kinds();
+    // One is later than a JSON number tells exactly.
+    let (before, after) = (&kinds[..11], &kinds[12..]);
+    assert_eq!(assert_valid_trace(&trace(&[before, after].concat())).1, 0);
+}
+
+#[test]
+fn any_number_of_slices_may_overlap() {
+    let line =
+        |kind: char, pid: u64, rest: &str| format!("{kind} {pid}000 -9 @{pid:x}(1b11) {rest}");
+    let starts = (1..=500).map(|page| line('7', page, "W"));
+    let ends = (1..=500).map(|page| line('8', page, "M").replace("000 -9", "000000 -9"));
+    let lines: Vec<String> = starts.chain(ends).collect();
+    let items: Vec<Item> = (0..)
+        .zip(&lines)
+        .map(|(seq, line)| event(0, seq, 1_000_000_000 + seq, line.as_bytes()))
+        .collect();
+    let page = trace(&items);
+    let (on_tracks, apart) = assert_valid_trace(&page);
+    assert_eq!(on_tracks + apart, 500);
+    assert!(apart > 100 && on_tracks >= 64, "{on_tracks} {apart}");
+    let faults = page.iter().filter(|event| event["args"]["outcome"] == "migrated").count();
+    assert_eq!(faults, 500);
 }
 
 #[test]
 fn a_trace_holds_every_span_and_every_byte_that_moved() {
     let items = story();
     let page = trace(&items);
-    let mut spans = gpuev::span::Spans::default();
-    let mut expected = Vec::new();
-    items.iter().for_each(|item| spans.push(item, |span| expected.push(span)));
-    spans.finish(|span| expected.push(span));
+    let expected: Vec<Span> = with_spans(&items).into_iter().flat_map(|(_, spans)| spans).collect();
     let kinds = gpuev::span::SpanKind::ALL.map(gpuev::span::SpanKind::name);
     let found: Vec<_> = page
         .iter()
@@ -236,20 +419,20 @@ fn a_trace_holds_every_span_and_every_byte_that_moved() {
 
 #[test]
 fn a_trace_of_nothing_is_one_too() {
-    assert_eq!(trace(&[]), Vec::<serde_json::Value>::new());
+    assert_eq!(trace(&[]), Vec::<Value>::new());
 }
 
 #[test]
 fn a_later_boot_lies_later_and_pairs_with_nothing_before() {
     let mut exporter = Exporter::new(ExportFormat::Trace, Vec::new()).unwrap();
     exporter.push(&event(0, 0, 900_000_000_000, b"3 1 job hang")).unwrap();
-    exporter.new_session().unwrap();
+    exporter.session(2, &session()).unwrap();
     let mut after_boot = event(0, 0, 1_000_000_000, b"4 1 ");
     let Item::Event(later) = &mut after_boot else { unreachable!() };
     later.time.unix_ns += 1_000_000_000_000;
     exporter.push(&after_boot).unwrap();
-    let text = String::from_utf8(exporter.finish().unwrap()).unwrap();
-    let page: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let text = String::from_utf8(exporter.finish().unwrap().0).unwrap();
+    let page: Vec<Value> = serde_json::from_str(&text).unwrap();
     let resets: Vec<_> = page.iter().filter(|event| event["cat"] == "RESET").collect();
     assert_eq!(resets.len(), 2);
     assert_eq!(resets[0]["args"]["outcome"], "open");

@@ -1,13 +1,14 @@
 //! Which track a slice lies on.
 //!
 //! Slices of one track must not overlap. They come in the order of their ends, so a slice fits where no
-//! earlier one ends after its start; where none fits, a topic gets one more track.
+//! earlier one ends after its start; where none fits, a topic gets one more track. Where it has as many as it
+//! may, the slice lies on none.
 
 use std::collections::HashMap;
 use std::io::Write;
 
 use gpuev::message::Printable;
-use gpuev::span::SpanKind;
+use gpuev::span::{Span, SpanKind};
 use gpuev::{Bdf, GpuId};
 
 use super::Page;
@@ -16,8 +17,11 @@ use super::Page;
 /// begun anew.
 const MOST_TRACKS: usize = 65_536;
 
-/// Tracks of one topic: more than that at a time overlap.
-const MOST_LANES: usize = 256;
+/// Tracks of one topic, which are searched one after the other.
+const MOST_LANES: usize = 64;
+
+/// Linux gives none above (`PID_MAX_LIMIT`); viewers read 32 bits.
+const HIGHEST_PID: u64 = 1 << 22;
 
 /// Numbers of tracks begin here: those of GPUs are below, and none is 0.
 const FIRST_NUMBER: u64 = 1_000_000;
@@ -56,6 +60,23 @@ impl Topic {
     }
 }
 
+/// What a slice or a moment is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub gpu: GpuId,
+    /// `None` where it is the GPU's own.
+    pub pid: Option<u32>,
+    pub process: Option<&'a [u8]>,
+    pub topic: Topic,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn of_span(span: &'a Span) -> Self {
+        let topic = Topic::of(span.kind());
+        Self { gpu: span.gpu, pid: span.pid, process: span.process.bytes(), topic }
+    }
+}
+
 /// A track as the format has it: `group` is its `pid`, `number` its `tid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Track {
@@ -91,43 +112,31 @@ impl Tracks {
         track
     }
 
-    /// The track for a slice of `pid`, or of the GPU, from `from_ns` to `to_ns`.
-    #[allow(clippy::too_many_arguments)] // what a slice is placed by
+    /// The track for a slice from `from_ns` to `to_ns`; `None` where all of them are taken.
     pub(super) fn slice<W: Write>(
         &mut self,
         page: &mut Page<W>,
-        gpu: GpuId,
-        pid: Option<u32>,
-        process: Option<&[u8]>,
-        topic: Topic,
+        of: Subject<'_>,
         from_ns: u64,
         to_ns: u64,
-    ) -> Track {
-        let group = self.gpu(page, gpu).group;
-        let lanes = self.lanes.entry((group, pid, topic)).or_default();
-        let free = lanes.iter().position(|lane| lane.until_ns <= from_ns);
-        let full = || (lanes.len() >= MOST_LANES).then(|| lanes.len() - 1);
-        if let Some(lane) = free.or_else(full).and_then(|index| lanes.get_mut(index)) {
-            lane.until_ns = lane.until_ns.max(to_ns);
-            return Track { group, number: lane.number };
+    ) -> Option<Track> {
+        let group = self.gpu(page, of.gpu).group;
+        let lanes = self.lanes.entry((group, of.pid, of.topic)).or_default();
+        if let Some(lane) = lanes.iter_mut().find(|lane| lane.until_ns <= from_ns) {
+            lane.until_ns = to_ns;
+            return Some(Track { group, number: lane.number });
         }
-        self.open(page, group, pid, process, topic, to_ns)
+        let taken = lanes.len() >= MOST_LANES;
+        (!taken).then(|| self.open(page, group, of, to_ns))
     }
 
     /// The track for a moment: the topic's first.
-    pub(super) fn instant<W: Write>(
-        &mut self,
-        page: &mut Page<W>,
-        gpu: GpuId,
-        pid: Option<u32>,
-        process: Option<&[u8]>,
-        topic: Topic,
-    ) -> Track {
-        let group = self.gpu(page, gpu).group;
-        let first = self.lanes.get(&(group, pid, topic)).and_then(|lanes| lanes.first());
+    pub(super) fn instant<W: Write>(&mut self, page: &mut Page<W>, of: Subject<'_>) -> Track {
+        let group = self.gpu(page, of.gpu).group;
+        let first = self.lanes.get(&(group, of.pid, of.topic)).and_then(|lanes| lanes.first());
         match first {
             Some(lane) => Track { group, number: lane.number },
-            None => self.open(page, group, pid, process, topic, 0),
+            None => self.open(page, group, of, 0),
         }
     }
 
@@ -135,9 +144,7 @@ impl Tracks {
         &mut self,
         page: &mut Page<W>,
         group: u64,
-        pid: Option<u32>,
-        process: Option<&[u8]>,
-        topic: Topic,
+        of: Subject<'_>,
         until_ns: u64,
     ) -> Track {
         if self.remembered >= MOST_TRACKS {
@@ -147,17 +154,19 @@ impl Tracks {
         let number = FIRST_NUMBER + self.given;
         self.given += 1;
         self.remembered += 1;
-        let lanes = self.lanes.entry((group, pid, topic)).or_default();
+        let lanes = self.lanes.entry((group, of.pid, of.topic)).or_default();
         lanes.push(Lane { number, until_ns });
         let track = Track { group, number };
-        page.metadata("thread_name", track, |args| match (pid, process) {
-            (None, _) => args.word("name", topic.name()),
-            (Some(pid), None) => args.text("name", format_args!("pid {pid} {}", topic.name())),
+        let topic = of.topic.name();
+        page.metadata("thread_name", track, |args| match (of.pid, of.process) {
+            (None, _) => args.word("name", topic),
+            (Some(pid), None) => args.text("name", format_args!("pid {pid} {topic}")),
             (Some(pid), Some(name)) => {
-                args.text("name", format_args!("{} {pid} {}", Printable(name), topic.name()));
+                args.text("name", format_args!("{} {pid} {topic}", Printable(name)));
             }
         });
-        let place = pid.map_or(0, |pid| u64::from(pid) + 1) * 8 + topic as u64;
+        let pid = of.pid.map_or(0, |pid| u64::from(pid) + 1);
+        let place = pid.min(HIGHEST_PID) * 8 + of.topic as u64;
         page.metadata("thread_sort_index", track, |args| args.number("sort_index", place));
         track
     }

@@ -1,0 +1,92 @@
+//! A history of what a text holds.
+
+use std::io::BufRead;
+use std::path::Path;
+
+use gpuev::time::Anchor;
+use gpuev::{Item, Result};
+
+use super::{Entry, Importer};
+use crate::session::Session;
+use crate::writer::Writer;
+
+/// How much was imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Imported {
+    /// Sessions begun in the history: those that the text tells of, else one.
+    pub sessions: u64,
+    /// Events.
+    pub events: u64,
+    /// Gaps.
+    pub gaps: u64,
+}
+
+/// Writes all that `importer` reads to the history at `path`, which is made where there is none. What is in it
+/// stays, so that what is imported twice is there twice.
+///
+/// # Errors
+/// Where the text or the history fails. What was read before a broken line is then in the history.
+pub fn import_history<R: BufRead>(importer: &mut Importer<R>, path: &Path) -> Result<Imported> {
+    let mut imported = Imported::default();
+    let mut history: Option<Open> = None;
+    while let Some(entry) = importer.next_entry()? {
+        match entry {
+            Entry::Session(session) => {
+                if let Some(before) = history.take() {
+                    before.close()?;
+                }
+                imported.sessions += 1;
+                history = Some(Open::begin(path, &session)?);
+            }
+            Entry::Item(item) => {
+                let open = match &mut history {
+                    Some(open) => open,
+                    none => {
+                        imported.sessions += 1;
+                        none.insert(Open::begin(path, &Session::unknown(anchor_of(&item)))?)
+                    }
+                };
+                open.writer.append(&item)?;
+                match item {
+                    Item::Event(_) => imported.events += 1,
+                    Item::Gap(_) => imported.gaps += 1,
+                }
+            }
+        }
+    }
+    let open = match history {
+        Some(open) => open,
+        // A history of nothing is one too.
+        None => {
+            imported.sessions += 1;
+            Open::begin(path, &Session::unknown(Anchor::now()))?
+        }
+    };
+    open.close()?;
+    Ok(imported)
+}
+
+/// A session that is written.
+struct Open {
+    writer: Writer,
+    ended: Option<Anchor>,
+}
+
+impl Open {
+    fn begin(path: &Path, session: &Session) -> Result<Self> {
+        Ok(Self { writer: Writer::open(path, session)?, ended: session.ended })
+    }
+
+    fn close(mut self) -> Result<()> {
+        self.writer.close_at(self.ended)
+    }
+}
+
+/// When a session began of which only the first item is known.
+fn anchor_of(item: &Item) -> Anchor {
+    match item {
+        Item::Event(event) => Anchor { boot_ns: event.time.boot_ns, unix_ns: event.time.unix_ns },
+        Item::Gap(gap) => Anchor { boot_ns: gap.to_boot_ns, unix_ns: gap.unix_ns },
+    }
+}
