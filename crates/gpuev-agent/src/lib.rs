@@ -14,6 +14,7 @@ pub mod health_watch;
 pub mod pipeline;
 pub mod quantity;
 pub mod signal;
+pub mod sink;
 
 pub use alert::{Alert, AlertChange, AlertState};
 pub use config::{Config, ConfigError};

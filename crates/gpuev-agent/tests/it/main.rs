@@ -8,3 +8,4 @@ mod config;
 mod health;
 mod machine;
 mod quantity;
+mod sink;

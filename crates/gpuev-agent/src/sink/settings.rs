@@ -1,0 +1,126 @@
+//! Which sinks there are, and what all kinds of them have in common.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::file::FileSettings;
+use super::outbox::{OutboxSettings, Report};
+use super::{Filter, Sink};
+
+/// All sinks of a machine: `[sinks.KIND.NAME]`, see `docs/sinks.md`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// JSON lines in files.
+    pub file: BTreeMap<String, FileSettings>,
+}
+
+/// What sinks need besides their settings.
+#[derive(Clone)]
+pub struct Context {
+    /// Where spools lie, each in a folder with the sink's name. It must survive restarts.
+    pub spool_folder: PathBuf,
+    /// This machine's name.
+    pub host: String,
+    /// Who is told of trouble.
+    pub report: Report,
+}
+
+/// Settings of one kind of sink.
+pub(super) trait SinkSettings: Clone + Serialize + Send + 'static {
+    /// What it is called in settings.
+    const KIND: &'static str;
+    /// It spools to disk where the settings do not say: what it is given must not be lost.
+    const PROMISES: bool;
+
+    /// What it gets where the settings do not say.
+    fn defaults() -> Filter;
+    fn send(&self) -> &Filter;
+    fn queue(&self) -> &OutboxSettings;
+
+    /// The sink. Connects to nobody.
+    ///
+    /// # Errors
+    /// The settings cannot work: why, for people.
+    fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String>;
+}
+
+/// One sink as the settings have it, whatever kind it is.
+pub(super) struct Plan {
+    /// `KIND.NAME`.
+    pub(super) name: String,
+    /// All of its settings as text: equal where nothing changed.
+    pub(super) text: String,
+    pub(super) filter: Filter,
+    pub(super) queue: OutboxSettings,
+    pub(super) spooled: bool,
+    build: Box<Build>,
+}
+
+type Build = dyn Fn(&Context) -> Result<Box<dyn Sink>, String>;
+
+impl Plan {
+    fn of<S: SinkSettings>(name: &str, settings: &S) -> Self {
+        let queue = settings.queue().clone();
+        let owned = settings.clone();
+        Self {
+            name: format!("{}.{name}", S::KIND),
+            text: serde_json::to_string(settings).unwrap_or_default(),
+            filter: settings.send().or(&S::defaults()),
+            spooled: queue.spool.map_or(S::PROMISES, |size| size.0 > 0),
+            queue,
+            build: Box::new(move |context| owned.build(context)),
+        }
+    }
+
+    pub(super) fn build(&self, context: &Context) -> Result<Box<dyn Sink>, InvalidSink> {
+        let invalid = |error| InvalidSink { sink: self.name.clone(), error };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !self.name.chars().all(plain) {
+            let error = "its name is that of a folder: use letters, digits, `-` and `_`";
+            return Err(invalid(error.to_owned()));
+        }
+        (self.build)(context).map_err(invalid)
+    }
+}
+
+impl Settings {
+    /// All sinks by name.
+    pub(super) fn plans(&self) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        add(&mut plans, &self.file);
+        plans
+    }
+
+    /// Whether every sink can be built: templates compile, files of secrets are there. Connects to nobody.
+    ///
+    /// # Errors
+    /// The first sink that cannot.
+    pub fn check(&self, context: &Context) -> Result<(), InvalidSink> {
+        self.plans().iter().try_for_each(|plan| plan.build(context).map(drop))
+    }
+}
+
+fn add<S: SinkSettings>(plans: &mut Vec<Plan>, sinks: &BTreeMap<String, S>) {
+    plans.extend(sinks.iter().map(|(name, settings)| Plan::of(name, settings)));
+}
+
+/// A sink whose settings cannot work, or that cannot be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidSink {
+    /// `KIND.NAME`.
+    pub sink: String,
+    /// Why, with what to do.
+    pub error: String,
+}
+
+impl fmt::Display for InvalidSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sink {}: {}", self.sink, self.error)
+    }
+}
+
+impl std::error::Error for InvalidSink {}

@@ -1,0 +1,141 @@
+//! All sinks of one machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::message::{Kind, Message, Numbering, kind_of};
+use super::outbox::{Outbox, OutboxStart, Stats};
+use super::settings::{Context, InvalidSink, Plan, Settings};
+use super::{Filter, Sink};
+use crate::alert::AlertChange;
+use crate::signal::Signal;
+
+/// How long a sink whose settings changed may go on with what waits, before it is replaced.
+const REPLACE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Hands signals and alerts to every sink that wants them.
+pub struct Sinks {
+    context: Context,
+    numbering: Arc<Numbering>,
+    running: BTreeMap<String, Running>,
+}
+
+struct Running {
+    text: String,
+    filter: Filter,
+    outbox: Outbox,
+}
+
+impl Sinks {
+    /// Starts all sinks of `settings`.
+    ///
+    /// # Errors
+    /// One of them cannot be built or started; none runs then.
+    pub fn start(settings: &Settings, context: Context) -> Result<Self, InvalidSink> {
+        let numbering = Arc::new(Numbering::new());
+        let mut sinks = Self { context, numbering, running: BTreeMap::new() };
+        sinks.reload(settings)?;
+        Ok(sinks)
+    }
+
+    /// Goes over to `settings`. A sink that is the same in both goes on undisturbed; one that changed hands
+    /// what waits to its successor; one that is gone is stopped, and what waits in its spool stays there.
+    ///
+    /// # Errors
+    /// A new sink cannot be built: nothing changes. Or it cannot be started, because of its spool: the
+    /// others are as in `settings`.
+    pub fn reload(&mut self, settings: &Settings) -> Result<(), InvalidSink> {
+        let mut changed = Vec::new();
+        let plans = settings.plans();
+        for plan in &plans {
+            let runs = self.running.get(&plan.name);
+            if runs.is_none_or(|running| running.text != plan.text) {
+                changed.push((plan, plan.build(&self.context)?));
+            }
+        }
+        let gone = |name: &String| !plans.iter().any(|plan| plan.name == *name);
+        let gone: Vec<String> = self.running.keys().filter(|name| gone(name)).cloned().collect();
+        for name in gone {
+            self.replace(&name);
+        }
+        let mut failed = None;
+        for (plan, sink) in changed {
+            failed = self.run(plan, sink).err().or(failed);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Stops a sink and tells what waited in its memory.
+    fn replace(&mut self, name: &str) -> Vec<Message> {
+        let running = self.running.remove(name);
+        running.map(|running| running.outbox.stop(REPLACE_PATIENCE)).unwrap_or_default()
+    }
+
+    fn run(&mut self, plan: &Plan, sink: Box<dyn Sink>) -> Result<(), InvalidSink> {
+        let waited = self.replace(&plan.name);
+        let start = OutboxStart {
+            name: plan.name.clone(),
+            settings: plan.queue.clone(),
+            spool: plan.spooled.then(|| self.context.spool_folder.join(&plan.name)),
+            numbering: self.numbering.clone(),
+            report: self.context.report.clone(),
+        };
+        let outbox = Outbox::start(sink, start).map_err(|error| {
+            let folder = self.context.spool_folder.join(&plan.name);
+            InvalidSink {
+                sink: plan.name.clone(),
+                error: format!("its spool {} cannot be opened: {error}", folder.display()),
+            }
+        })?;
+        for message in &waited {
+            outbox.offer(message);
+        }
+        let running = Running { text: plan.text.clone(), filter: plan.filter.clone(), outbox };
+        self.running.insert(plan.name.clone(), running);
+        Ok(())
+    }
+
+    /// Hands `signal` to the sinks that want it. Its JSON is written once, and only if there is one.
+    pub fn signal(&self, signal: &Signal) {
+        let (kind, severity) = (kind_of(signal), signal.severity());
+        let mut message = None;
+        for running in self.running.values() {
+            if running.filter.wants(kind, severity) {
+                let message = message.get_or_insert_with(|| self.numbering.of_signal(signal));
+                running.outbox.offer(message);
+            }
+        }
+    }
+
+    /// Hands a change of an alert to the sinks that want it.
+    pub fn change(&self, change: &AlertChange) {
+        let severity = change.alert.severity;
+        let mut message = None;
+        for running in self.running.values() {
+            if running.filter.wants(Kind::Alert, severity) {
+                let message = message.get_or_insert_with(|| Message::of_change(change));
+                if running.filter.takes(message) {
+                    running.outbox.offer(message);
+                }
+            }
+        }
+    }
+
+    /// The counts of every sink, in order of name.
+    #[must_use]
+    pub fn stats(&self) -> Vec<Stats> {
+        self.running.values().map(|running| running.outbox.stats()).collect()
+    }
+
+    /// Stops all of them at once, each going on with what waits until `patience` is over. What is spooled
+    /// stays for the next start; what waits in memory is lost then, and told by the counts returned.
+    pub fn stop(self, patience: Duration) -> Vec<Stats> {
+        let deadline = Instant::now() + patience;
+        for running in self.running.values() {
+            running.outbox.close(deadline);
+        }
+        let end = |running: Running| running.outbox.end(deadline).1;
+        self.running.into_values().map(end).collect()
+    }
+}
