@@ -1,10 +1,22 @@
 //! An alert: what a rule found wrong, from its beginning to its end.
 
+mod book;
+mod live;
+mod silence;
+mod state;
+mod summary;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gpuev::Severity;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use book::{Alerts, SavedBook, Subject};
+pub use book::{Book, BookStats};
+pub use silence::{NewSilence, Silence};
+pub use state::{State, StateFile};
+pub(crate) use summary::placeholders;
 
 /// What a rule found wrong with one GPU, process or job. One alert is one such thing, from pending to
 /// resolved; the next time is another alert with the same [`fingerprint`](Self::fingerprint).

@@ -12,7 +12,9 @@ pub mod attribution;
 pub mod config;
 pub mod health_watch;
 pub mod pipeline;
+pub mod problem;
 pub mod quantity;
+pub mod rule;
 pub mod signal;
 pub mod sink;
 
