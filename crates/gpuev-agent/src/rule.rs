@@ -5,7 +5,6 @@
 //! The [`Engine`] keeps the counts; the alerts are in the [`Book`](crate::alert::Book).
 
 mod condition;
-mod duration;
 mod engine;
 mod group;
 mod parse;

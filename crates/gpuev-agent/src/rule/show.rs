@@ -1,8 +1,10 @@
 //! Rules as a rule file.
 
 use std::fmt::Write;
+use std::time::Duration;
 
-use super::duration::text_of;
+use crate::quantity::Period;
+
 use super::group::Grouping;
 use super::select::Selection;
 use super::{Resolve, Rule, RuleSet};
@@ -27,17 +29,17 @@ fn one(rule: &Rule) -> String {
     line(&mut out, "by", &list(&by));
     line(&mut out, "count", &rule.full.count.to_string());
     if let Some(within) = rule.full.within_ns {
-        line(&mut out, "within", &quoted(&text_of(within)));
+        line(&mut out, "within", &period(within));
     }
     if rule.for_ns > 0 {
-        line(&mut out, "for", &quoted(&text_of(rule.for_ns)));
+        line(&mut out, "for", &period(rule.for_ns));
     }
     line(&mut out, "survives_boot", &rule.survives_boot.to_string());
     resolve(&mut out, &rule.resolve);
     line(&mut out, "notify.at_most", &rule.notify.count.to_string());
-    line(&mut out, "notify.within", &quoted(&text_of(rule.notify.within_ns)));
+    line(&mut out, "notify.within", &period(rule.notify.within_ns));
     if let Some(remind) = rule.remind_ns {
-        line(&mut out, "notify.remind", &quoted(&text_of(remind)));
+        line(&mut out, "notify.remind", &period(remind));
     }
     for (name, value) in &rule.labels {
         line(&mut out, &format!("labels.{name}"), &quoted(value));
@@ -54,7 +56,7 @@ fn resolve(out: &mut String, resolve: &Resolve) {
     if !each.is_empty() {
         line(out, "resolve.each", &list(&each));
     }
-    line(out, "resolve.quiet", &quoted(&text_of(resolve.quiet_ns)));
+    line(out, "resolve.quiet", &period(resolve.quiet_ns));
 }
 
 fn selection(out: &mut String, prefix: &str, selection: Selection) {
@@ -75,6 +77,10 @@ fn line(out: &mut String, key: &str, value: &str) {
 fn list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| quoted(name)).collect();
     format!("[{}]", quoted.join(", "))
+}
+
+fn period(ns: u64) -> String {
+    quoted(&Period(Duration::from_nanos(ns)).to_string())
 }
 
 /// A text of TOML: JSON's escapes are all among its own.

@@ -1,13 +1,19 @@
 //! Reading the tables of a rule file: each value with its place, each mistake noted.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::{Source, meant};
 
-use super::duration;
+use crate::quantity::Period;
+
+/// A year. Nothing that is told to people is later.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+/// Shorter times mean nothing to what ticks once a second.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A table whose keys are being asked for.
 pub(super) struct Table<'a> {
@@ -69,16 +75,18 @@ impl<'a> Table<'a> {
         self.text(source, key).unwrap_or(Text { text: String::new(), span: self.at..self.at })
     }
 
-    /// A number of nanoseconds, written as `30s`.
+    /// A length of time, in nanoseconds.
     pub(super) fn duration_ns(&self, source: &mut Source<'_>, key: &str) -> Option<u64> {
         let text = self.text(source, key)?;
-        match duration::parse_ns(&text.text) {
-            Ok(ns) => Some(ns),
-            Err(why) => {
-                source.wrong(text.span.start, format!("{key} is no duration: {why}"), None);
-                None
-            }
-        }
+        let period = text.text.parse::<Period>();
+        let why = match &period {
+            Ok(Period(period)) if *period < SHORTEST => "it must be at least 1ms".to_owned(),
+            Ok(Period(period)) if *period > LONGEST => "it must be at most 366d".to_owned(),
+            Ok(period) => return Some(period.as_nanos()),
+            Err(error) => error.to_string(),
+        };
+        source.wrong(text.span.start, format!("{key}: {why}"), None);
+        None
     }
 
     /// A whole number within `range`.

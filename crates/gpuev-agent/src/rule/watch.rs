@@ -111,7 +111,7 @@ impl Watch {
         }
         for fingerprint in concerned {
             let Some(group) = self.groups.get_mut(&fingerprint) else { continue };
-            group.open = group.open.saturating_sub(1);
+            group.open = group.open.saturating_sub(weight(case.signal));
             if self.rule.resolve.each.has(slot) && group.open > 0 {
                 continue;
             }
@@ -284,7 +284,7 @@ impl Group {
         let at_ns = signal.boot_ns.max(self.touched_ns);
         let was_full = self.window.is_full(at_ns, rule.full);
         self.window.add(at_ns, weight(signal), rule.full);
-        self.open = self.open.saturating_add(1);
+        self.open = self.open.saturating_add(weight(signal));
         self.touched_ns = at_ns;
         if !self.window.is_full(at_ns, rule.full) {
             return false;

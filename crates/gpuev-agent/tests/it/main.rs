@@ -4,8 +4,10 @@
 
 mod aggregate;
 mod attribution;
+mod campaign;
 mod config;
 mod health;
 mod machine;
 mod quantity;
 mod sink;
+mod stage;

@@ -113,7 +113,7 @@ pub(super) fn turn(events: &mut ScenarioEvents, actor: Actor, gpu: usize, now: u
         Actor::Violation => violation(events, gpu, now),
         Actor::Migration => migration(events, gpu, now),
         Actor::Eviction => eviction(events, gpu, now),
-        Actor::Thermal => thermal(events, gpu, now),
+        Actor::Thermal => throttled(events, gpu, now, &HOT),
         Actor::Reset => reset(events, gpu, now),
         Actor::Step => step(events, gpu, now),
         Actor::Checkpoint => checkpoint(events, gpu, now),
@@ -319,15 +319,20 @@ fn evicted(events: &mut ScenarioEvents, gpu: usize, at: u64, job: Job, cause: i3
     end
 }
 
-fn thermal(events: &mut ScenarioEvents, gpu: usize, now: u64) -> u64 {
-    let causes = [
-        throttler::TEMP_HOTSPOT,
-        throttler::TEMP_HOTSPOT | throttler::TEMP_MEM,
-        throttler::TEMP_EDGE,
-        throttler::PPT0,
-        throttler::PPT0 | throttler::TDC_GFX,
-    ];
-    let throttlers = events.rng.pick(&causes).unwrap_or(throttler::TEMP_HOTSPOT);
+/// What holds the clocks of a hot machine down.
+const HOT: [u64; 5] = [
+    throttler::TEMP_HOTSPOT,
+    throttler::TEMP_HOTSPOT | throttler::TEMP_MEM,
+    throttler::TEMP_EDGE,
+    throttler::PPT0,
+    throttler::PPT0 | throttler::TDC_GFX,
+];
+
+/// What holds the clocks of a busy machine down that is well.
+const AT_THE_LIMIT: [u64; 2] = [throttler::PPT0, throttler::PPT0 | throttler::TDC_GFX];
+
+fn throttled(events: &mut ScenarioEvents, gpu: usize, now: u64, causes: &[u64]) -> u64 {
+    let throttlers = events.rng.pick(causes).unwrap_or(throttler::PPT0);
     // The driver counts every interrupt and tells of one in a while.
     let interrupts = 1 + events.rng.below(20);
     let state = &mut events.gpus[gpu];
@@ -379,7 +384,7 @@ fn step(events: &mut ScenarioEvents, gpu: usize, now: u64) -> u64 {
     let end = migrates(events, gpu, at, &Move { job, page, to_gpu: true, cause });
     events.raise(end, gpu, DriverEvent::PageFaultEnd { pid, page, migrated: true });
     if events.rng.once_in(200) {
-        thermal(events, gpu, end);
+        throttled(events, gpu, end, &AT_THE_LIMIT);
     }
     end
 }

@@ -29,7 +29,8 @@ pub enum Story {
     MigrationThrash,
     /// Too many processes on each GPU: they put each other's queues off.
     EvictionCascade,
-    /// A training job's life on all GPUs: start, warm-up, steps, checkpoints, end; then the next.
+    /// A training job's life on all GPUs: start, warm-up, steps, checkpoints, end; then the next. The machine
+    /// is well: what throttles is the power limit.
     Training,
     /// Some of everything.
     Mixed,
