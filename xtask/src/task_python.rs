@@ -9,7 +9,8 @@ use crate::report::Outcome;
 use crate::tools::has_program;
 use crate::workspace::{cargo, has, root, target};
 
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
+    "duckdb",
     "flit_core",
     "maturin",
     "mypy",
@@ -20,6 +21,8 @@ const PACKAGES: [&str; 8] = [
     "pytest-timeout",
 ];
 const CRATE: &str = "crates/gpuev-python";
+/// What other programs see of the tables that are exported.
+const TABLES: &str = "crates/gpuev-cli/tests/python";
 /// The program that puts the example programs on a simulated machine.
 const PROGRAM: &str = "gpuev";
 
@@ -39,7 +42,7 @@ pub(crate) fn step() -> Result<Outcome> {
         return Err("gpuev does not build".to_owned());
     }
     // As nextest does: a test that hangs fails, and does not hold up the others.
-    let mut tests = python(&environment, &["-m", "pytest", "--timeout", "300", CRATE]);
+    let mut tests = python(&environment, &["-m", "pytest", "--timeout", "300", CRATE, TABLES]);
     let tests = run(tests.env("GPUEV_PROGRAM", target().join("debug").join(PROGRAM)))?;
     let stubs = run(&mut python(&environment, &["-m", "mypy.stubtest", "gpuev"]))?;
     Ok(Outcome::Ran(Ran { ok: tests.ok && stubs.ok, ..tests }))
