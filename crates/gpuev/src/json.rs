@@ -9,7 +9,7 @@ use gpuev_kfd::{Access, FaultOutcome, names};
 
 use crate::event::{Event, EventData, Gap, Item, Migration, pid_of, severity_of};
 use crate::health::Health;
-use crate::message::{Escaped, EventMessage, hidden};
+use crate::message::{Escaped, EventMessage, hidden, shown_as_is};
 use crate::process::Process;
 use crate::span::{Direction, Span, SpanData};
 use crate::time::Rfc3339;
@@ -409,6 +409,10 @@ struct JsonText<'a>(&'a mut String);
 
 impl fmt::Write for JsonText<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| shown_as_is(byte) && byte != b'"') {
+            self.0.push_str(text);
+            return Ok(());
+        }
         let mut plain_from = 0;
         for (at, character) in text.char_indices() {
             if character != '"' && character != '\\' && !hidden(character) {

@@ -31,17 +31,31 @@ pub(crate) fn hidden(character: char) -> bool {
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether `byte` is a printable ASCII character that no escaping touches: nearly all that the driver writes
+/// is.
+pub(crate) fn shown_as_is(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
+}
+
 fn write_escaped(out: &mut impl Write, bytes: &[u8], hide: fn(char) -> bool) -> fmt::Result {
     for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character == '\\' || hide(character) {
-                let mut encoded = [0; 4];
-                write_hex(out, character.encode_utf8(&mut encoded).as_bytes())?;
-            } else {
-                out.write_char(character)?;
-            }
-        }
+        write_text(out, chunk.valid(), hide)?;
         write_hex(out, chunk.invalid())?;
+    }
+    Ok(())
+}
+
+fn write_text(out: &mut impl Write, text: &str, hide: fn(char) -> bool) -> fmt::Result {
+    if text.bytes().all(shown_as_is) {
+        return out.write_str(text);
+    }
+    for character in text.chars() {
+        if character == '\\' || hide(character) {
+            let mut encoded = [0; 4];
+            write_hex(out, character.encode_utf8(&mut encoded).as_bytes())?;
+        } else {
+            out.write_char(character)?;
+        }
     }
     Ok(())
 }
