@@ -39,12 +39,12 @@ impl FifoWatch {
         self.reported = false;
     }
 
-    /// A read took `count` bytes.
-    pub(crate) fn read(&mut self, count: usize) {
+    /// Reads took `count` bytes, the largest of them `largest`.
+    pub(crate) fn read(&mut self, count: usize, largest: usize) {
         self.read += count;
-        if count > self.capacity {
+        if largest > self.capacity {
             // Linux 6.13 enlarged it without a new version: the read proves it.
-            self.capacity = LARGE_FIFO.max(count);
+            self.capacity = LARGE_FIFO.max(largest);
         }
     }
 
@@ -69,7 +69,8 @@ mod tests {
 
     fn gaps(watch: &mut FifoWatch, lengths: &[usize]) -> Vec<usize> {
         watch.emptied();
-        watch.read(lengths.iter().sum());
+        let count = lengths.iter().sum();
+        watch.read(count, count);
         lengths
             .iter()
             .enumerate()

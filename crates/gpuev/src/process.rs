@@ -19,6 +19,7 @@ pub use cgroup::{Attribution, Container, KubernetesPod, PodQos, Runtime, SlurmTa
 pub use drm::{EngineTime, GpuProcess, ProcessMemory};
 pub use kfd::{Holder, Holders, KfdProcess, KfdUse, PageCounters};
 pub use names::NameCache;
+pub(crate) use names::NameLookup;
 pub use resolve::Resolution;
 
 /// A command line longer than this is cut.

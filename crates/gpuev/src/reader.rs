@@ -1,28 +1,27 @@
 //! Reading one GPU.
 
 mod forgery;
+mod intake;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
-use gpuev_kfd::{EventFile, EventMask, Fields, KfdVersion, Record, framing};
+use gpuev_kfd::{EventMask, Fields, KfdVersion, Record, framing};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
 use crate::fork::Registration;
-use crate::loss::FifoWatch;
-use crate::process::NameCache;
+use crate::process::{NameCache, NameLookup};
 use crate::source::require_events;
 use crate::time::Anchor;
 use crate::{Comm, Error, ErrorKind, Event, Gpu, GpuId, Item, Machine, Result};
 use forgery::{Forgery, Verdict};
+use intake::Intake;
 
 /// Lines of two CPUs may stand in the wrong order by some milliseconds: the driver takes the time before the
 /// FIFO's lock.
 const DISORDER_NS: u64 = 10_000_000;
-
-/// Bytes after which a driver that gives little at a time is left for a moment, so that memory stays bounded.
-const MOST_AT_ONCE: usize = 256 * 1024;
 
 /// Reads the events of one GPU: its own event file, its own mask. No thread, nothing shared: any number of
 /// readers of one GPU are independent.
@@ -44,21 +43,15 @@ pub struct EventReader {
 struct Open {
     /// Before the file, so that it goes first.
     _registration: Registration,
-    file: EventFile,
-    fifo: FifoWatch,
-    reads_eight_bytes: bool,
+    intake: Intake,
     names: NameCache,
+    /// The answer to the last question.
+    answer: Option<(u32, Option<Comm>)>,
     forgery: Forgery,
-    /// When the last read was.
-    received: Anchor,
-    /// When the FIFO was last known to be empty.
-    empty_boot_ns: u64,
     /// Since when the FIFO may have been full, until the driver tells how many it dropped.
     full_since: Option<u64>,
     /// The driver counts what it drops and has said so before: no gap needs to be inferred.
     driver_counts: bool,
-    /// The last read took all that the driver held.
-    took_all: bool,
     /// A loss that was noticed and not yet handed out.
     gap: Option<Gap>,
 }
@@ -67,6 +60,28 @@ struct Open {
 pub(crate) enum Drawn<'a> {
     Event(EventFacts<'a>, Record<'a>),
     Gap(Gap),
+    /// What comes next cannot be told before this is answered.
+    Question(Question),
+}
+
+/// What is a process called? Asking the system takes long in the eyes of a FIFO: whoever draws decides when.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pid: u32,
+    received_boot_ns: u64,
+    names: Arc<NameLookup>,
+}
+
+impl Question {
+    /// Asks the system.
+    pub(crate) fn look_up(&self) -> Option<Comm> {
+        self.names.look_up(self.pid, self.received_boot_ns)
+    }
+
+    /// Whether an answer to the other answers this.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.pid, self.received_boot_ns) == (other.pid, other.received_boot_ns)
+    }
 }
 
 impl EventReader {
@@ -93,20 +108,15 @@ impl EventReader {
         mask: EventMask,
     ) -> Result<Self> {
         let failed = |error| Error::io(format!("event file of GPU {}", gpu.id.bdf), error);
-        let file = EventFile::new(fd).map_err(failed)?;
-        let received = Anchor::now();
+        let intake = Intake::new(fd, version).map_err(failed)?;
         let open = Open {
-            _registration: Registration::of(&file),
-            file,
-            fifo: FifoWatch::new(version),
-            reads_eight_bytes: version.may_read_eight_bytes(),
+            _registration: Registration::of(&intake),
+            intake,
             names: NameCache::new(machine),
+            answer: None,
             forgery: Forgery::default(),
-            received,
-            empty_boot_ns: received.boot_ns,
             full_since: None,
             driver_counts: false,
-            took_all: true,
             gap: None,
         };
         let reader = Self { gpu: gpu.id, open: Some(open), seq: 0 };
@@ -123,7 +133,7 @@ impl EventReader {
     /// The size in bytes of the driver's FIFO behind this reader, as far as known.
     #[must_use]
     pub fn fifo_capacity(&self) -> Option<usize> {
-        self.open.as_ref().map(|open| open.fifo.capacity())
+        self.open.as_ref().map(|open| open.intake.fifo_capacity())
     }
 
     /// Subscribes to `mask` from now on. What the driver has already queued still comes.
@@ -131,8 +141,8 @@ impl EventReader {
     /// # Errors
     /// After [`stop`](Self::stop), or where the driver refuses.
     pub fn set_mask(&self, mask: EventMask) -> Result<()> {
-        let file = &self.open.as_ref().ok_or_else(|| stopped(self.gpu))?.file;
-        file.set_mask(mask.of_all_processes()).map_err(|error| {
+        let intake = &self.open.as_ref().ok_or_else(|| stopped(self.gpu))?.intake;
+        intake.set_mask(mask.of_all_processes()).map_err(|error| {
             Error::io(format!("set the event mask of GPU {}", self.gpu.bdf), error)
         })
     }
@@ -155,10 +165,16 @@ impl EventReader {
 
     /// The next of what was read.
     fn next_read(&mut self) -> Result<Option<Item>> {
-        Ok(self.draw()?.map(|drawn| match drawn {
-            Drawn::Event(facts, record) => Item::Event(Event::from_decoded(facts, &record)),
-            Drawn::Gap(gap) => Item::Gap(gap),
-        }))
+        loop {
+            match self.draw()? {
+                Some(Drawn::Event(facts, record)) => {
+                    return Ok(Some(Item::Event(Event::from_decoded(facts, &record))));
+                }
+                Some(Drawn::Gap(gap)) => return Ok(Some(Item::Gap(gap))),
+                Some(Drawn::Question(question)) => self.answer(&question, question.look_up()),
+                None => return Ok(None),
+            }
+        }
     }
 
     /// As [`next`](Self::next), waiting for an event: at most `timeout`, or for ever. `None` where none came.
@@ -173,7 +189,7 @@ impl EventReader {
             }
             let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
             // A read that is known to find nothing would cost each event a system call.
-            if self.open.as_ref().is_some_and(|open| open.took_all) {
+            if self.open.as_ref().is_some_and(|open| open.intake.took_all()) {
                 self.poll(left)?;
             }
             if self.fill()? == 0 && left.is_some_and(|left| left.is_zero()) {
@@ -185,7 +201,7 @@ impl EventReader {
     fn poll(&self, timeout: Option<Duration>) -> Result<()> {
         let open = self.open.as_ref().ok_or_else(|| stopped(self.gpu))?;
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut fds = [PollFd::new(&open.file, PollFlags::IN)];
+        let mut fds = [PollFd::new(&open.intake, PollFlags::IN)];
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => {
@@ -204,7 +220,19 @@ impl EventReader {
     pub(crate) fn fill(&mut self) -> Result<usize> {
         let gpu = self.gpu;
         let open = self.open.as_mut().ok_or_else(|| stopped(gpu))?;
-        open.fill().map_err(|error| removed_or_failed(gpu, error))
+        open.intake.fill().map_err(|error| removed_or_failed(gpu, error))
+    }
+
+    /// Bytes that were read and not yet drawn.
+    pub(crate) fn held(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.intake.held())
+    }
+
+    /// Answers a question that [`draw`](Self::draw) gave: the process's name, `None` where nobody can tell.
+    pub(crate) fn answer(&mut self, question: &Question, comm: Option<Comm>) {
+        let Some(open) = self.open.as_mut() else { return };
+        open.names.learn(question.pid, comm.unwrap_or(Comm::NONE), question.received_boot_ns);
+        open.answer = Some((question.pid, comm));
     }
 
     /// The next of what was read; `None` where a read is due.
@@ -230,86 +258,93 @@ impl AsFd for EventReader {
     /// # Panics
     /// After [`stop`](EventReader::stop): there is no file any more.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.open.as_ref().expect("a stopped reader should not be polled").file.as_fd()
+        self.open.as_ref().expect("a stopped reader should not be polled").intake.as_fd()
     }
 }
 
-impl Open {
-    fn fill(&mut self) -> std::io::Result<usize> {
-        let mut total = 0;
-        self.took_all = false;
-        while !self.took_all && total < MOST_AT_ONCE {
-            let count = self.file.read()?;
-            self.fifo.read(count);
-            total += count;
-            let may_hold_more = count == EventFile::read_size() || self.reads_eight_bytes;
-            self.took_all = count == 0 || !may_hold_more;
-        }
-        if self.took_all && total > 0 {
-            self.file.set_drained();
-        }
-        self.received = Anchor::now();
-        Ok(total)
-    }
+/// How the next message is to be taken.
+struct Settled {
+    /// Its length, in bytes.
+    length: usize,
+    doubtful: bool,
+    /// Its process's name, where it has none itself.
+    comm: Comm,
+}
 
+impl Open {
     fn draw<'a>(&'a mut self, gpu: GpuId, seq: &mut u64) -> Option<Drawn<'a>> {
         if let Some(gap) = self.gap.take() {
             return Some(Drawn::Gap(gap));
         }
-        let Some(length) = self.file.next_length() else {
-            if self.took_all {
-                // What comes next was queued after the last read.
-                self.fifo.emptied();
-                self.empty_boot_ns = self.received.boot_ns;
-            }
-            return None;
+        let length = self.intake.next_length()?;
+        let received = self.intake.received();
+        let Settled { length, doubtful, comm } = match self.settle(length) {
+            Ok(settled) => settled,
+            Err(question) => return Some(Drawn::Question(question)),
         };
-        let (length, doubtful) = self.settle_name(length);
-        let may_miss = self.fifo.may_miss_next(length);
-        let line = framing::line(self.file.take(length));
+        let may_miss = self.intake.may_miss_next(length);
+        let empty_boot_ns = self.intake.empty_boot_ns();
+        let line = framing::line(self.intake.take(length));
         let record = gpuev_kfd::decode(line);
         let stamp = record.stamp();
         if may_miss {
             let not_before = stamp.map_or(0, |at| at.boot_ns.saturating_sub(DISORDER_NS));
-            let from = self.empty_boot_ns.max(not_before).min(self.received.boot_ns);
+            let from = empty_boot_ns.max(not_before).min(received.boot_ns);
             self.full_since.get_or_insert(from);
             if !self.driver_counts {
-                self.gap = Some(fifo_gap(gpu, None, from, self.received.boot_ns, self.received));
+                self.gap = Some(fifo_gap(gpu, None, from, received.boot_ns, received));
             }
         }
         if let Fields::DroppedEvents { at, count } = record.fields {
             self.driver_counts = true;
-            let from = self.full_since.take().unwrap_or(self.empty_boot_ns).min(at.boot_ns);
+            let from = self.full_since.take().unwrap_or(empty_boot_ns).min(at.boot_ns);
             let count = Some(u64::from(count));
-            return Some(Drawn::Gap(fifo_gap(gpu, count, from, at.boot_ns, self.received)));
+            return Some(Drawn::Gap(fifo_gap(gpu, count, from, at.boot_ns, received)));
         }
         self.forgery.note(&record);
-        let boot_ns = stamp.map_or(self.received.boot_ns, |at| at.boot_ns);
+        let boot_ns = stamp.map_or(received.boot_ns, |at| at.boot_ns);
         let time = EventTime {
             boot_ns,
             clock: if stamp.is_some() { Clock::Driver } else { Clock::Receipt },
-            received_boot_ns: self.received.boot_ns,
-            unix_ns: self.received.unix_ns_of(boot_ns),
+            received_boot_ns: received.boot_ns,
+            unix_ns: received.unix_ns_of(boot_ns),
         };
-        let comm = stamp.map_or(Comm::NONE, |at| self.names.name(at.pid, self.received.boot_ns));
         let facts = EventFacts { gpu, seq: *seq, time, doubtful, comm, raw: line };
         *seq += 1;
         Some(Drawn::Event(facts, record))
     }
 
-    /// Decides whether what follows a task name belongs to it. Gives the message's length and whether the
-    /// message itself may be a forgery.
-    fn settle_name(&mut self, length: usize) -> (usize, bool) {
-        let held = self.file.pending();
-        let record = gpuev_kfd::decode(framing::line(&held[..length]));
+    /// Finds out whose the next message is, `length` bytes as far as newlines tell, and whether what follows a
+    /// task name belongs to it. Changes nothing where that has to be asked.
+    fn settle(&mut self, length: usize) -> std::result::Result<Settled, Question> {
+        let (message, following) = self.intake.window().split_at(length);
+        let record = gpuev_kfd::decode(framing::line(message));
+        let received_boot_ns = self.intake.received().boot_ns;
+        let ask = |pid| Question { pid, received_boot_ns, names: self.names.lookup() };
+        let comm = match record.stamp() {
+            // A driver's own count of losses is nobody's event.
+            Some(_) if matches!(record.fields, Fields::DroppedEvents { .. }) => Comm::NONE,
+            Some(stamp) => {
+                self.names.known(stamp.pid, received_boot_ns).ok_or_else(|| ask(stamp.pid))?
+            }
+            None => Comm::NONE,
+        };
+        let answer = self.answer.take();
+        let Some(task) = record.task() else {
+            return Ok(Settled { length, doubtful: self.forgery.doubts(length), comm });
+        };
+        let borne = match answer.filter(|(pid, _)| *pid == task.pid) {
+            Some((_, borne)) => borne,
+            None if Forgery::may_go_on(task, following) => return Err(ask(task.pid)),
+            None => None,
+        };
         let doubtful = self.forgery.doubts(length);
-        let Some(task) = record.task() else { return (length, doubtful) };
         self.names.forget(task.pid);
-        let verdict = self.forgery.judge(task, &held[length..], &self.names);
-        match verdict {
-            Verdict::Genuine => (length, doubtful),
-            Verdict::NameGoesOn(more) => (length + more, doubtful),
-        }
+        let length = match self.forgery.judge(task, following, borne) {
+            Verdict::Genuine => length,
+            Verdict::NameGoesOn(more) => length + more,
+        };
+        Ok(Settled { length, doubtful, comm })
     }
 }
 

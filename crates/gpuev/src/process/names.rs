@@ -1,5 +1,7 @@
 //! Task names by pid, fast enough for every event of a flood.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::resolve::{Listed, Numbers};
 use crate::{Comm, Machine};
 
@@ -17,11 +19,17 @@ const WAYS: usize = 4;
 /// names; and inside a container, whose `/proc` has other numbers than the driver.
 #[derive(Debug)]
 pub struct NameCache {
+    lookup: Arc<NameLookup>,
+    /// Empty until the first name is learnt.
+    entries: Vec<Entry>,
+}
+
+/// Asks the system for names: some ten system calls each, which may take a tenth of a millisecond and more.
+#[derive(Debug)]
+pub(crate) struct NameLookup {
     machine: Machine,
     numbers: Numbers,
-    listed: Listed,
-    /// Empty until the first name is asked for.
-    entries: Vec<Entry>,
+    listed: Mutex<Listed>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,34 +48,68 @@ impl Entry {
     }
 }
 
+impl NameLookup {
+    /// The one name that all who may be meant by `pid` have now; `None` where nobody can tell. `now_ns` is as
+    /// for [`NameCache::name`]: lookups of one moment share a look at KFD's list.
+    pub(crate) fn look_up(&self, pid: u32, now_ns: u64) -> Option<Comm> {
+        if pid == 0 || self.numbers == Numbers::Container {
+            return None;
+        }
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.refresh(&self.machine, now_ns);
+        let candidates = listed.candidates(&self.machine, self.numbers, pid);
+        drop(listed);
+        let mut names = candidates.into_iter().map(|pid| look_up(&self.machine, pid));
+        let first = names.next()??;
+        names.all(|name| name == Some(first)).then_some(first)
+    }
+}
+
 impl NameCache {
     /// For the processes of `machine`.
     #[must_use]
     pub fn new(machine: &Machine) -> Self {
-        let numbers = Numbers::of(machine);
-        Self { machine: machine.clone(), numbers, listed: Listed::default(), entries: Vec::new() }
+        let lookup = NameLookup {
+            machine: machine.clone(),
+            numbers: Numbers::of(machine),
+            listed: Mutex::default(),
+        };
+        Self { lookup: Arc::new(lookup), entries: Vec::new() }
     }
 
     /// Looks the name of `pid` up now, past the cache.
     #[must_use]
     pub fn look_up(&self, pid: u32) -> Option<Comm> {
-        let mut listed = Listed::default();
-        listed.refresh(&self.machine, 0);
-        self.name_by(&listed, pid)
+        let NameLookup { machine, numbers, .. } = &*self.lookup;
+        let afresh =
+            NameLookup { machine: machine.clone(), numbers: *numbers, listed: Mutex::default() };
+        afresh.look_up(pid, 0)
     }
 
     /// The name of `pid`, none where nobody can tell. `now_ns` is any clock that does not run
     /// backwards, the same for all calls.
     pub fn name(&mut self, pid: u32, now_ns: u64) -> Comm {
-        if let Some(entry) =
-            self.set(pid).iter().find(|entry| entry.pid == pid && entry.is_fresh(now_ns))
-        {
-            return entry.name;
+        if let Some(name) = self.known(pid, now_ns) {
+            return name;
         }
-        self.listed.refresh(&self.machine, now_ns);
-        let name = self.name_by(&self.listed, pid).unwrap_or(Comm::NONE);
+        let name = self.lookup.look_up(pid, now_ns).unwrap_or(Comm::NONE);
         self.learn(pid, name, now_ns);
         name
+    }
+
+    /// The name of `pid` where it need not be looked up.
+    pub(crate) fn known(&self, pid: u32, now_ns: u64) -> Option<Comm> {
+        if pid == 0 {
+            return Some(Comm::NONE);
+        }
+        let set = self.entries.get(places(pid))?;
+        let entry = set.iter().find(|entry| entry.pid == pid && entry.is_fresh(now_ns))?;
+        Some(entry.name)
+    }
+
+    /// Who looks names up, for a thread that has the time.
+    pub(crate) fn lookup(&self) -> Arc<NameLookup> {
+        Arc::clone(&self.lookup)
     }
 
     /// Takes `name` for that of `pid` from now on, e.g. because an event says so.
@@ -96,24 +138,18 @@ impl NameCache {
         self.entries.fill(Entry::FREE);
     }
 
-    /// The one name that all who may be meant by `pid` have.
-    fn name_by(&self, listed: &Listed, pid: u32) -> Option<Comm> {
-        if pid == 0 || self.numbers == Numbers::Container {
-            return None;
-        }
-        let candidates = listed.candidates(&self.machine, self.numbers, pid);
-        let mut names = candidates.into_iter().map(|pid| look_up(&self.machine, pid));
-        let first = names.next()??;
-        names.all(|name| name == Some(first)).then_some(first)
-    }
-
     fn set(&mut self, pid: u32) -> &mut [Entry] {
         if self.entries.is_empty() {
             self.entries = vec![Entry::FREE; SETS * WAYS];
         }
-        let first = usize::try_from(pid).unwrap_or(0) % SETS * WAYS;
-        &mut self.entries[first..first + WAYS]
+        &mut self.entries[places(pid)]
     }
+}
+
+/// Where a pid may be kept.
+fn places(pid: u32) -> std::ops::Range<usize> {
+    let first = usize::try_from(pid).unwrap_or(0) % SETS * WAYS;
+    first..first + WAYS
 }
 
 /// Whether what was read at `read_at_ns` is still believed.

@@ -115,6 +115,8 @@ fn events_carry_machine_pids(machine: &Machine) -> bool {
 pub(super) struct Listed {
     exists: bool,
     processes: Vec<ListedProcess>,
+    /// The moment of the last look.
+    looked_at_ns: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -126,9 +128,12 @@ struct ListedProcess {
 }
 
 impl Listed {
-    /// Looks at the list again, and at those processes in it that are new or were last looked at a second
-    /// before `now_ns`.
+    /// Looks at the list again unless that was at `now_ns`, and at those processes in it that are new or were
+    /// last looked at a second before.
     pub(super) fn refresh(&mut self, machine: &Machine, now_ns: u64) {
+        if self.looked_at_ns.replace(now_ns) == Some(now_ns) {
+            return;
+        }
         let list = machine.path("sys/class/kfd/kfd/proc");
         self.exists = list.is_dir();
         let mut pids: BTreeSet<u32> = numbered(&list).into_iter().collect();

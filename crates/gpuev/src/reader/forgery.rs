@@ -8,7 +8,7 @@
 use gpuev_kfd::codec::Task;
 use gpuev_kfd::{EventType, Fields, Record};
 
-use crate::process::NameCache;
+use crate::Comm;
 
 /// `TASK_COMM_LEN - 1`: the most bytes of a name.
 const LONGEST_NAME: usize = 15;
@@ -34,15 +34,28 @@ pub(super) enum Verdict {
 }
 
 impl Forgery {
-    /// Judges the bytes behind a line that ended in the name of `task`.
-    pub(super) fn judge(&mut self, task: Task<'_>, following: &[u8], names: &NameCache) -> Verdict {
+    /// Whether `following`, the bytes behind a line that ended in the name of `task`, may belong to that name:
+    /// then it matters what the process is called.
+    pub(super) fn may_go_on(task: Task<'_>, following: &[u8]) -> bool {
+        let room = room_behind(task);
+        following.iter().take(room).any(|&byte| byte == b'\n')
+    }
+
+    /// Judges the bytes behind a line that ended in the name of `task`; `borne` is what the process is called,
+    /// as far as known.
+    pub(super) fn judge(
+        &mut self,
+        task: Task<'_>,
+        following: &[u8],
+        borne: Option<Comm>,
+    ) -> Verdict {
         self.doubtful_bytes = 0;
-        let room = LONGEST_NAME.saturating_sub(task.name.len());
+        let room = room_behind(task);
         let lines = continuations(following, room);
         if lines.is_empty() {
             return Verdict::Genuine;
         }
-        if let Some(settled) = settled_by_proc(task, &lines, names) {
+        if let Some(settled) = borne.and_then(|borne| settled_by(borne, task, &lines)) {
             return settled;
         }
         let surely: usize = lines
@@ -84,6 +97,11 @@ impl Forgery {
     }
 }
 
+/// How many bytes the name of `task` could have more.
+fn room_behind(task: Task<'_>) -> usize {
+    LONGEST_NAME.saturating_sub(task.name.len())
+}
+
 /// The whole lines at the front of `following` that a name with `room` bytes to spare could hold, newlines
 /// between them included.
 fn continuations(following: &[u8], room: usize) -> Vec<&[u8]> {
@@ -99,9 +117,8 @@ fn continuations(following: &[u8], room: usize) -> Vec<&[u8]> {
 }
 
 /// What `/proc` says of the name: the whole of it is the one that the process bears now.
-fn settled_by_proc(task: Task<'_>, lines: &[&[u8]], names: &NameCache) -> Option<Verdict> {
-    let comm = names.look_up(task.pid)?;
-    let borne = comm.bytes().unwrap_or_default();
+fn settled_by(borne: Comm, task: Task<'_>, lines: &[&[u8]]) -> Option<Verdict> {
+    let borne = borne.bytes().unwrap_or_default();
     if borne == task.name {
         return Some(Verdict::Genuine);
     }

@@ -9,6 +9,7 @@ mod health;
 mod json;
 mod machine;
 mod monitor;
+mod names;
 mod overload;
 mod process;
 mod reader;

@@ -1,0 +1,160 @@
+//! What was read from a driver and not yet handed out, read by read.
+//!
+//! Reading and handing out go their own ways: the driver's FIFO must be emptied while a name is looked up. Each
+//! read keeps its moment and its size, so that what is handed out later is the same as at once.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use gpuev_kfd::{EventFile, EventMask, KfdVersion, framing};
+
+use crate::loss::FifoWatch;
+use crate::time::Anchor;
+
+/// Bytes after which a driver that gives little at a time is left for a moment, so that memory stays bounded.
+const MOST_AT_ONCE: usize = 256 * 1024;
+
+/// An event file and what was read from it.
+#[derive(Debug)]
+pub(super) struct Intake {
+    file: EventFile,
+    fifo: FifoWatch,
+    reads_eight_bytes: bool,
+    /// What messages are taken from now.
+    current: Read,
+    /// Bytes of the file's buffer up to the end of `current`.
+    window: usize,
+    /// What was read after it.
+    later: VecDeque<Read>,
+    /// When the FIFO was last known to be empty.
+    empty_boot_ns: u64,
+}
+
+/// One read of the driver, or several in a row.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    bytes: usize,
+    /// Bytes of the largest single read.
+    largest: usize,
+    received: Anchor,
+    /// The driver held no more.
+    took_all: bool,
+}
+
+impl Intake {
+    /// Takes the event file that a driver of `version` opened.
+    pub(super) fn new(fd: OwnedFd, version: KfdVersion) -> std::io::Result<Self> {
+        let received = Anchor::now();
+        Ok(Self {
+            file: EventFile::new(fd)?,
+            fifo: FifoWatch::new(version),
+            reads_eight_bytes: version.may_read_eight_bytes(),
+            current: Read { bytes: 0, largest: 0, received, took_all: true },
+            window: 0,
+            later: VecDeque::new(),
+            empty_boot_ns: received.boot_ns,
+        })
+    }
+
+    pub(super) fn set_mask(&self, mask: EventMask) -> std::io::Result<()> {
+        self.file.set_mask(mask)
+    }
+
+    /// The size in bytes of the driver's FIFO, as far as known.
+    pub(super) fn fifo_capacity(&self) -> usize {
+        self.fifo.capacity()
+    }
+
+    /// Reads once, and on drivers that give eight bytes a read until there is nothing more; gives the number
+    /// of new bytes.
+    pub(super) fn fill(&mut self) -> std::io::Result<usize> {
+        let mut read = Read { bytes: 0, largest: 0, received: self.received(), took_all: false };
+        let mut ended = None;
+        while !read.took_all && read.bytes < MOST_AT_ONCE {
+            let count = match self.file.read() {
+                Ok(count) => count,
+                Err(error) => {
+                    ended = Some(error);
+                    break;
+                }
+            };
+            read.bytes += count;
+            read.largest = read.largest.max(count);
+            let may_hold_more = count == EventFile::read_size() || self.reads_eight_bytes;
+            read.took_all = count == 0 || !may_hold_more;
+        }
+        read.received = Anchor::now();
+        // That there is nothing says when the FIFO was empty, but not while older reads wait.
+        if read.bytes > 0 || (ended.is_none() && self.later.is_empty()) {
+            self.later.push_back(read);
+        }
+        ended.map_or(Ok(read.bytes), Err)
+    }
+
+    /// Whether the driver held no more at the last read.
+    pub(super) fn took_all(&self) -> bool {
+        self.later.back().unwrap_or(&self.current).took_all
+    }
+
+    /// Bytes that are not handed out yet.
+    pub(super) fn held(&self) -> usize {
+        self.file.pending().len()
+    }
+
+    /// The length of the next message, its newline included; `None` where a read is due.
+    pub(super) fn next_length(&mut self) -> Option<usize> {
+        loop {
+            let length = framing::message_length(self.window(), self.current.took_all);
+            if length.is_some() || !self.go_on() {
+                return length;
+            }
+        }
+    }
+
+    /// Goes on to the read behind the current one, of which no message is left.
+    fn go_on(&mut self) -> bool {
+        if self.current.took_all {
+            // What comes next was queued after that read.
+            self.fifo.emptied();
+            self.empty_boot_ns = self.current.received.boot_ns;
+        }
+        let Some(next) = self.later.pop_front() else { return false };
+        self.fifo.read(next.bytes, next.largest);
+        self.window += next.bytes;
+        self.current = next;
+        true
+    }
+
+    /// What may be handed out: the next message is its front.
+    pub(super) fn window(&self) -> &[u8] {
+        &self.file.pending()[..self.window]
+    }
+
+    /// Takes the first `length` bytes of the window: a message, or several that turned out to be one.
+    pub(super) fn take(&mut self, length: usize) -> &[u8] {
+        self.window -= length;
+        self.file.take(length)
+    }
+
+    /// A message of `length` bytes is being handed out. Tells, once until the FIFO is next empty, when it is the
+    /// first behind which one may be missing.
+    pub(super) fn may_miss_next(&mut self, length: usize) -> bool {
+        self.fifo.may_miss_next(length)
+    }
+
+    /// When the next message was read.
+    pub(super) fn received(&self) -> Anchor {
+        self.current.received
+    }
+
+    /// When the FIFO was last known to be empty before the next message.
+    pub(super) fn empty_boot_ns(&self) -> u64 {
+        self.empty_boot_ns
+    }
+}
+
+impl AsFd for Intake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
