@@ -6,7 +6,7 @@ mod events;
 
 use std::path::{Path, PathBuf};
 
-use gpuev::Severity;
+use gpuev::{EventType, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Period, Size};
@@ -243,6 +243,19 @@ impl Config {
     #[must_use]
     pub fn history_file(&self) -> PathBuf {
         self.agent.state_dir.join(&self.history.file)
+    }
+
+    /// What differs in `new` and is taken notice of at the next start only.
+    #[must_use]
+    pub fn restarts(&self, new: &Self) -> Vec<&'static str> {
+        let off = |config: &Self| EventType::ALL.len() - config.events.wanted().count();
+        let differs = [
+            ("agent", self.agent != new.agent),
+            ("history", self.history != new.history || off(self) != off(new)),
+            ("http", self.http != new.http),
+            ("control", self.control != new.control),
+        ];
+        differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }
 
     /// What each value says by itself is right; here, what they say together.

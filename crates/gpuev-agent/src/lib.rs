@@ -6,11 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod aggregate;
 pub mod alert;
 pub mod attribution;
+pub mod blind;
 pub mod config;
 pub mod health_watch;
+pub mod live;
+pub mod notify;
 pub mod pipeline;
 pub mod problem;
 pub mod quantity;
@@ -18,6 +22,7 @@ pub mod rule;
 pub mod signal;
 pub mod sink;
 
+pub use agent::Agent;
 pub use alert::{Alert, AlertChange, AlertState};
 pub use config::{Config, ConfigError};
 pub use pipeline::Pipeline;

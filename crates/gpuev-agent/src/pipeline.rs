@@ -106,6 +106,12 @@ impl Pipeline {
         }
     }
 
+    /// GPUs that were asked how they are doing and have not answered.
+    #[must_use]
+    pub fn silent(&self, now_ns: u64) -> Vec<GpuId> {
+        self.health.as_ref().map(|health| health.silent(now_ns)).unwrap_or_default()
+    }
+
     /// Nothing more comes: what is counted is told.
     pub fn finish(&mut self, out: Out<'_>) {
         let mut over = Vec::new();

@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Watch(cmd::watch::WatchArgs),
     Record(cmd::record::RecordArgs),
     Replay(cmd::replay::ReplayArgs),
+    Agent(cmd::agent::AgentArgs),
     Doctor(cmd::doctor::DoctorArgs),
     Report(cmd::report::ReportArgs),
     Export(cmd::export::ExportArgs),

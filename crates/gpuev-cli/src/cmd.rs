@@ -1,5 +1,6 @@
 //! One module a command: its arguments and what it does.
 
+pub(crate) mod agent;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod generate;

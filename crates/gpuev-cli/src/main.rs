@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
         Command::Watch(args) => cmd::watch::run(&args, source),
         Command::Record(args) => cmd::record::run(&args, source),
         Command::Replay(args) => cmd::replay::run(&args),
+        Command::Agent(args) => cmd::agent::run(&args, source),
         Command::Doctor(args) => cmd::doctor::run(&args, source),
         Command::Report(args) => cmd::report::run(&args),
         Command::Export(args) => cmd::export::run(&args),

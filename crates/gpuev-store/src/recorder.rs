@@ -29,6 +29,7 @@ struct Counts {
     events: AtomicU64,
     gaps: AtomicU64,
     lost: AtomicU64,
+    safe_boot_ns: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -42,6 +43,8 @@ pub struct Progress {
     pub gaps: u64,
     /// Events that those gaps count; some do not know how many.
     pub lost: u64,
+    /// Nanoseconds of `CLOCK_BOOTTIME`: of what was received up to then, all that was taken is safe from a crash.
+    pub safe_boot_ns: u64,
     /// Bytes on disk as of the last commit.
     pub bytes: u64,
 }
@@ -96,6 +99,7 @@ impl Counts {
             events: count(&self.events),
             gaps: count(&self.gaps),
             lost: count(&self.lost),
+            safe_boot_ns: count(&self.safe_boot_ns),
             bytes: count(&self.bytes),
         }
     }
@@ -119,32 +123,39 @@ fn record(
 ) -> Result<()> {
     counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
     while let Some(first) = items.wait(None) {
-        record_burst(&mut writer, &mut items, first, counts)?;
+        let taken_until_ns = record_burst(&mut writer, &mut items, first, counts)?;
         describe(&mut writer, processes)?;
         writer.commit()?;
+        counts.safe_boot_ns.store(taken_until_ns, Ordering::Release);
         counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
     }
     writer.close()
 }
 
-/// Writes `first` and what follows it within the time that a commit may wait.
+/// Writes `first` and what follows it within the time that a commit may wait. Returns up to when all that was
+/// received is written: items of one read have one time, and some of the last may be still to come.
 fn record_burst(
     writer: &mut Writer,
     items: &mut Subscription,
     first: Item,
     counts: &Counts,
-) -> Result<()> {
+) -> Result<u64> {
     let due = Instant::now() + COMMIT_AFTER;
     let mut next = Some(first);
     let mut unlooked = 0;
+    let mut received_ns = 0;
     while let Some(item) = next {
         counts.add(&item);
+        received_ns = match &item {
+            Item::Event(event) => event.time.received_boot_ns,
+            Item::Gap(gap) => gap.to_boot_ns,
+        };
         writer.append(&item)?;
         unlooked += 1;
         if unlooked >= ITEMS_BETWEEN_LOOKS {
             unlooked = 0;
             if Instant::now() >= due {
-                break;
+                return Ok(received_ns.saturating_sub(1));
             }
         }
         next = items.try_next();
@@ -152,7 +163,7 @@ fn record_burst(
             next = items.wait(Some(due.saturating_duration_since(Instant::now())));
         }
     }
-    Ok(())
+    Ok(received_ns)
 }
 
 /// Notes who the new processes are, while they still run.

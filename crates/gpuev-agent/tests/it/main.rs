@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agent;
 mod aggregate;
 mod attribution;
 mod campaign;
 mod config;
+mod documents;
 mod health;
 mod machine;
 mod quantity;

@@ -1,0 +1,244 @@
+//! The agent: its parts put together, from start to end.
+//!
+//! One thread, the worker, makes signals of what the monitor gives and hands them on. What listens to people
+//! and programs (the control socket, HTTP) sees the agent through [`Shared`] and asks the worker for changes.
+
+mod recording;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use gpuev::health::Health;
+use gpuev::time::{Anchor, boot_now_ns};
+use gpuev::{Bdf, Error, ErrorKind, Filter, Gpu, GpuId, Machine, Monitor, Result};
+use gpuev_store::Progress;
+
+use crate::blind::{AliveNote, blind_since_ns};
+use crate::config::Config;
+use crate::live::Live;
+use crate::pipeline::Pipeline;
+
+use recording::Recording;
+use worker::{Command, Worker};
+
+/// A line on standard error, where the service manager's journal listens.
+pub(crate) fn say(text: &str) {
+    use std::io::Write;
+    let _closed = writeln!(std::io::stderr(), "gpuev agent: {text}");
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    shared: Arc<Shared>,
+    worker: JoinHandle<()>,
+}
+
+/// What others may see of the agent, and ask of it.
+#[derive(Debug)]
+pub struct Shared {
+    /// When it was started.
+    pub started: Anchor,
+    /// The machine that it watches.
+    pub machine: Machine,
+    /// What happens, for those who listen.
+    pub live: Live,
+    /// The history, if one is kept.
+    pub history: Option<PathBuf>,
+    monitor: Mutex<Watching>,
+    commands: Mutex<Sender<Command>>,
+    state: Mutex<State>,
+    signals: AtomicU64,
+}
+
+/// The monitor, and whether it has let go of the GPUs.
+#[derive(Debug)]
+struct Watching {
+    monitor: Option<Monitor>,
+    yielded_since_boot_ns: Option<u64>,
+}
+
+/// What the worker tells once a second.
+#[derive(Debug, Default)]
+struct State {
+    config: Config,
+    recorded: Progress,
+    recording_failure: Option<String>,
+    silent: Vec<GpuId>,
+    health: BTreeMap<(Bdf, u32), (Anchor, Arc<Health>)>,
+}
+
+/// How the agent is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Status {
+    /// Signals made since it was started.
+    pub signals: u64,
+    /// How far recording is.
+    pub recorded: Progress,
+    /// Why nothing is recorded, where something should be.
+    pub recording_failure: Option<String>,
+    /// The GPUs that are watched.
+    pub gpus: Vec<Gpu>,
+    /// GPUs whose events cannot be read, and why.
+    pub unreadable: Vec<(Gpu, String)>,
+    /// GPUs that were asked how they are doing and have not answered.
+    pub silent: Vec<GpuId>,
+    /// Since when the GPUs are let go, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub yielded_since_boot_ns: Option<u64>,
+}
+
+impl Agent {
+    /// Starts to watch `machine`. It may have no GPU yet.
+    ///
+    /// # Errors
+    /// Where the state folder or the history cannot be written, or no thread or descriptor is left.
+    pub fn start(machine: &Machine, config: &Config) -> Result<Self> {
+        let state_dir = &config.agent.state_dir;
+        std::fs::create_dir_all(state_dir).map_err(|error| {
+            Error::io(format!("create {}", state_dir.display()), error)
+                .with_hint("agent.state_dir names another folder")
+        })?;
+        let history = config.history.enabled.then(|| config.history_file());
+        let blind_since = blind_since_ns(machine, state_dir, history.as_deref())?;
+        let monitor = Monitor::builder(machine).may_be_empty(true).start()?;
+        let queue = usize::try_from(config.agent.queue.0).unwrap_or(usize::MAX);
+        let items = monitor.subscribe_with_limit(Filter::new(), queue);
+        let mut gaps = Vec::new();
+        let mut recording = None;
+        if config.history.enabled {
+            let started = Recording::start(machine, &monitor, config, blind_since)?;
+            gaps = started.1;
+            recording = Some(started.0);
+        } else if let Some(since_ns) = blind_since {
+            gaps =
+                monitor.gpus().iter().map(|gpu| crate::blind::blind_gap(gpu, since_ns)).collect();
+        }
+        let (commands, to_do) = mpsc::channel();
+        let started = Anchor::now();
+        let buffer = usize::try_from(config.http.stream_buffer.0).unwrap_or(usize::MAX);
+        let shared = Arc::new(Shared {
+            started,
+            machine: machine.clone(),
+            live: Live::new(buffer, started.unix_ns.cast_unsigned()),
+            history,
+            monitor: Mutex::new(Watching { monitor: Some(monitor), yielded_since_boot_ns: None }),
+            commands: Mutex::new(commands),
+            state: Mutex::new(State { config: config.clone(), ..State::default() }),
+            signals: AtomicU64::new(0),
+        });
+        let worker = Worker {
+            pipeline: Pipeline::live(machine, config)?,
+            alive: AliveNote::open(state_dir, machine)?,
+            shared: Arc::clone(&shared),
+            items,
+            recording,
+            to_do,
+            received_ns: 0,
+        };
+        let worker = std::thread::Builder::new()
+            .name("gpuev-agent".to_owned())
+            .spawn(move || worker.run(&gaps))
+            .map_err(|error| Error::io("start the agent's thread", error))?;
+        Ok(Self { shared, worker })
+    }
+
+    /// What others may see of it.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whether it has ended without having been asked to.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.worker.is_finished()
+    }
+
+    /// Ends it: what was read is told, recorded and sent.
+    ///
+    /// # Errors
+    /// Where its thread panicked.
+    pub fn stop(self) -> Result<()> {
+        drop(self.shared.watching().monitor.take());
+        let ended = self.worker.join();
+        self.shared.live.close();
+        ended.map_err(|_| Error::new(ErrorKind::Stopped, "the agent's thread panicked"))
+    }
+}
+
+impl Shared {
+    /// Goes on by another configuration, without losing an event. Returns the keys whose change needs a
+    /// restart.
+    pub fn reload(&self, config: &Config) -> Vec<&'static str> {
+        let before = std::mem::replace(&mut self.state().config, config.clone());
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a worker the agent is ending, and by what it goes on does not matter.
+        let _ending = commands.send(Command::Set(Box::new(config.clone())));
+        before.restarts(config)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.state().config.clone()
+    }
+
+    /// Lets go of every event file.
+    pub fn let_go(&self) {
+        let mut watching = self.watching();
+        watching.yielded_since_boot_ns.get_or_insert_with(boot_now_ns);
+        if let Some(monitor) = &watching.monitor {
+            monitor.release();
+        }
+    }
+
+    /// Takes the GPUs back, and finds what has changed. The blind time is a gap of each.
+    ///
+    /// # Errors
+    /// Where the GPUs cannot be listed; then they are still let go.
+    pub fn take_back(&self) -> Result<()> {
+        let mut watching = self.watching();
+        if let Some(monitor) = &watching.monitor {
+            monitor.resume()?;
+        }
+        watching.yielded_since_boot_ns = None;
+        Ok(())
+    }
+
+    /// How the agent is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let watching = self.watching();
+        let monitor = watching.monitor.as_ref();
+        let state = self.state();
+        Status {
+            signals: self.signals.load(Ordering::Relaxed),
+            recorded: state.recorded,
+            recording_failure: state.recording_failure.clone(),
+            gpus: monitor.map(Monitor::gpus).unwrap_or_default(),
+            unreadable: monitor.map(Monitor::failures).unwrap_or_default(),
+            silent: state.silent.clone(),
+            yielded_since_boot_ns: watching.yielded_since_boot_ns,
+        }
+    }
+
+    /// How the GPU was doing when it was last read.
+    #[must_use]
+    pub fn health(&self, gpu: GpuId) -> Option<(Anchor, Arc<Health>)> {
+        self.state().health.get(&(gpu.bdf, gpu.partition)).cloned()
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Watching> {
+        self.monitor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,115 @@
+//! What is kept on disk, and that it goes on after a failure.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use gpuev::process::Processes;
+use gpuev::{Filter, Gap, Item, Machine, Monitor, Result};
+use gpuev_store::{Progress, Recorder, Retention, Session, Writer};
+
+use crate::blind::blind_gap;
+use crate::config::{Config, HistorySettings};
+
+/// How long a disk that failed is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The history that is being written.
+#[derive(Debug)]
+pub(super) struct Recording {
+    machine: Machine,
+    file: PathBuf,
+    settings: HistorySettings,
+    filter: Filter,
+    recorder: Option<Recorder>,
+    retry_at: Option<Instant>,
+    /// Why nothing is recorded now.
+    failure: Option<String>,
+}
+
+impl Recording {
+    /// Begins a session. `blind_since_ns` is when the last one ended: a gap of each GPU is the first that is
+    /// recorded, and given back.
+    pub(super) fn start(
+        machine: &Machine,
+        monitor: &Monitor,
+        config: &Config,
+        blind_since_ns: Option<u64>,
+    ) -> Result<(Self, Vec<Gap>)> {
+        let wanted: Vec<_> = config.events.wanted().collect();
+        let mut filter = Filter::new();
+        if wanted.len() < gpuev::EventType::ALL.len() {
+            filter = filter.types(wanted, true);
+        }
+        let mut recording = Self {
+            machine: machine.clone(),
+            file: config.history_file(),
+            settings: config.history.clone(),
+            filter,
+            recorder: None,
+            retry_at: None,
+            failure: None,
+        };
+        let gaps = recording.begin(monitor, blind_since_ns)?;
+        Ok((recording, gaps))
+    }
+
+    fn begin(&mut self, monitor: &Monitor, blind_since_ns: Option<u64>) -> Result<Vec<Gap>> {
+        let gpus = monitor.gpus();
+        let session = Session::of(&self.machine).with_gpus(&gpus).with_scope(&monitor.scope());
+        let retention = Retention {
+            max_age: Some(self.settings.max_age.0),
+            max_bytes: Some(self.settings.max_size.0),
+        };
+        let mut writer = Writer::open(&self.file, &session)?.with_retention(retention);
+        let queue = usize::try_from(self.settings.queue.0).unwrap_or(usize::MAX);
+        let items = monitor.subscribe_with_limit(self.filter.clone(), queue);
+        let gap = |since_ns| gpus.iter().map(move |gpu| blind_gap(gpu, since_ns));
+        let gaps: Vec<Gap> = blind_since_ns.map(gap).into_iter().flatten().collect();
+        for gap in &gaps {
+            writer.append(&Item::Gap(gap.clone()))?;
+        }
+        writer.commit()?;
+        let processes = Processes::of(&self.machine);
+        self.recorder = Some(Recorder::start(writer, items, processes)?);
+        Ok(gaps)
+    }
+
+    /// Finds out whether writing failed, and begins anew after a while. `safe_until_ns` is up to when all is
+    /// on disk.
+    pub(super) fn tick(&mut self, monitor: Option<&Monitor>, safe_until_ns: u64) {
+        if self.recorder.as_ref().is_some_and(Recorder::is_finished) {
+            let ended = self.recorder.take().map(Recorder::finish);
+            if let Some(Err(error)) = ended {
+                super::say(&format!("recording ended: {error}; trying again every 10 s"));
+                self.failure = Some(error.to_string());
+            }
+            self.retry_at = Instant::now().checked_add(RETRY_AFTER);
+        }
+        let Some(monitor) = monitor else { return };
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            match self.begin(monitor, Some(safe_until_ns)) {
+                Ok(_gaps) => {
+                    super::say("recording goes on");
+                    (self.retry_at, self.failure) = (None, None);
+                }
+                Err(error) => {
+                    self.failure = Some(error.to_string());
+                    self.retry_at = Instant::now().checked_add(RETRY_AFTER);
+                }
+            }
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.recorder.as_ref().map(Recorder::progress).unwrap_or_default()
+    }
+
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Waits until all is written. The monitor has ended.
+    pub(super) fn finish(self) -> Result<()> {
+        self.recorder.map_or(Ok(()), |recorder| recorder.finish().map(drop))
+    }
+}

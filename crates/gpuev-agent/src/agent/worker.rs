@@ -1,0 +1,163 @@
+//! The thread that makes signals and hands them on.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use gpuev::time::{Anchor, boot_now_ns};
+use gpuev::{Gap, Gpu, Item, Subscription};
+
+use super::recording::Recording;
+use super::{Shared, say};
+use crate::blind::AliveNote;
+use crate::config::Config;
+use crate::notify::Notifier;
+use crate::pipeline::Pipeline;
+use crate::signal::Signal;
+
+/// Between looks at the clock, at what is asked, and at the GPUs.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Items that are taken without a look at the clock.
+const BURST: usize = 1024;
+
+/// What the worker is asked.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// To go on by another configuration.
+    Set(Box<Config>),
+}
+
+/// All that the thread owns.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) items: Subscription,
+    pub(super) pipeline: Pipeline,
+    pub(super) recording: Option<Recording>,
+    pub(super) alive: AliveNote,
+    pub(super) to_do: Receiver<Command>,
+    /// When the last item was received.
+    pub(super) received_ns: u64,
+}
+
+impl Worker {
+    /// Works until the monitor has ended. `gaps` are the times before, in which nobody looked.
+    pub(super) fn run(mut self, gaps: &[Gap]) {
+        let notifier = Notifier::from_environment();
+        self.look_at_gpus();
+        for gap in gaps {
+            self.take(&Item::Gap(gap.clone()));
+        }
+        notifier.ready();
+        let mut next_tick = Instant::now();
+        while !self.items.is_finished() {
+            let left = next_tick.saturating_duration_since(Instant::now());
+            match self.items.wait(Some(left)) {
+                Some(first) => self.burst(first),
+                None => self.alive.queue_is_empty(self.received_ns, boot_now_ns()),
+            }
+            if Instant::now() >= next_tick {
+                self.tick();
+                notifier.alive(&self.line());
+                next_tick = Instant::now() + TICK;
+            }
+        }
+        notifier.stopping();
+        self.end();
+    }
+
+    fn burst(&mut self, first: Item) {
+        let mut next = Some(first);
+        for _ in 0..BURST {
+            let Some(item) = next else { return };
+            self.take(&item);
+            next = self.items.try_next();
+        }
+        if let Some(item) = next {
+            self.take(&item);
+        }
+    }
+
+    fn take(&mut self, item: &Item) {
+        self.received_ns = match item {
+            Item::Event(event) => event.time.received_boot_ns,
+            Item::Gap(gap) => gap.to_boot_ns,
+        };
+        let shared = &self.shared;
+        self.pipeline.push(item, &mut |signal| hand_on(shared, &signal));
+    }
+
+    fn tick(&mut self) {
+        while let Ok(command) = self.to_do.try_recv() {
+            match command {
+                Command::Set(config) => self.pipeline.set(&config.events, &config.health),
+            }
+        }
+        self.look_at_gpus();
+        let shared = &self.shared;
+        let now = Anchor::now();
+        self.pipeline.tick(now, &mut |signal| hand_on(shared, &signal));
+        if let Some(recording) = &mut self.recording {
+            recording.tick(shared.watching().monitor.as_ref(), self.alive.safe_until_ns());
+            self.alive.on_disk(recording.progress().safe_boot_ns);
+        } else {
+            self.alive.on_disk(self.received_ns);
+        }
+        let mut state = shared.state();
+        state.silent = self.pipeline.silent(now.boot_ns);
+        if let Some(recording) = &self.recording {
+            state.recorded = recording.progress();
+            state.recording_failure = recording.failure().map(str::to_owned);
+        }
+    }
+
+    /// Tells of GPUs that came, or that cannot be read. Those that are let go are not lost.
+    fn look_at_gpus(&mut self) {
+        let status = self.shared.status();
+        if status.yielded_since_boot_ns.is_some() {
+            return;
+        }
+        let unreadable: Vec<Gpu> = status.unreadable.into_iter().map(|(gpu, _)| gpu).collect();
+        let shared = &self.shared;
+        self.pipeline.gpus(&status.gpus, &unreadable, &mut |signal| hand_on(shared, &signal));
+    }
+
+    /// What `systemctl status` shows.
+    fn line(&self) -> String {
+        let status = self.shared.status();
+        let mut line = format!("{} GPUs, {} signals", status.gpus.len(), status.signals);
+        if status.yielded_since_boot_ns.is_some() {
+            line += ", GPUs let go on request";
+        }
+        if let Some(failure) = status.recording_failure {
+            let _infallible = write!(line, ", not recording: {failure}");
+        }
+        line
+    }
+
+    fn end(mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.pipeline.finish(&mut |signal| hand_on(&shared, &signal));
+        if let Some(recording) = self.recording
+            && let Err(error) = recording.finish()
+        {
+            say(&format!("the history's end is missing: {error}"));
+        }
+    }
+}
+
+/// Gives a signal to all who want it.
+fn hand_on(shared: &Shared, signal: &Signal) {
+    shared.signals.fetch_add(1, Ordering::Relaxed);
+    if let Some(health) = &signal.health {
+        let at = Anchor { boot_ns: signal.boot_ns, unix_ns: signal.unix_ns };
+        let key = (signal.gpu.bdf, signal.gpu.partition);
+        shared.state().health.insert(key, (at, Arc::clone(health)));
+    }
+    let mut text = String::with_capacity(512);
+    signal.write_json(&mut text);
+    shared.live.publish(signal.kind(), &text.into());
+}

@@ -1,0 +1,97 @@
+//! `gpuev agent`: the node service.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use gpuev_agent::{Agent, Config};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::SourceArgs;
+use crate::exit::{Exit, Failure, Outcome, say};
+use crate::source::Source;
+
+/// Watch the GPUs as a service: history, alerts, metrics, an HTTP API
+///
+/// Runs until SIGTERM or Ctrl-C. SIGHUP has it read its configuration again.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// The configuration; /etc/gpuev/agent.toml if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Only say whether the configuration makes sense
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
+    let mut config = args.read()?;
+    if args.check {
+        say("the configuration makes sense");
+        return Ok(Exit::Success);
+    }
+    let simulated = source.source != "host";
+    let source = Source::open(source)?;
+    let scratch = Scratch::unless_set(simulated, &mut config)?;
+    // First, so that GPUs do not take the descriptors that ending takes.
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|error| gpuev::Error::io("listen for signals", error))?;
+    let agent = Agent::start(&source.machine, &config)?;
+    let _feeding = source.begin()?;
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        match args.read() {
+            Ok(mut config) => {
+                scratch.put_into(&mut config);
+                let later = agent.shared().reload(&config);
+                let later: String =
+                    later.iter().map(|name| format!("; [{name}] at restart")).collect();
+                say(&format!("the configuration was read again{later}"));
+            }
+            Err(failure) => {
+                failure.report();
+                say("it goes on by the configuration of before");
+            }
+        }
+    }
+    agent.stop()?;
+    Ok(Exit::Success)
+}
+
+impl AgentArgs {
+    fn read(&self) -> Result<Config, Failure> {
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Config::load(self.config.as_deref(), environment)
+            .map_err(|error| Failure::Usage(error.to_string()))
+    }
+}
+
+/// Where the agent of a simulated machine keeps what it keeps, unless its configuration says: it is to be tried
+/// by anybody, beside the one that serves.
+struct Scratch(Option<tempfile::TempDir>);
+
+impl Scratch {
+    fn unless_set(simulated: bool, config: &mut Config) -> Result<Self, Failure> {
+        let folder = if simulated && config.agent == Config::default().agent {
+            let folder = tempfile::Builder::new().prefix("gpuev-agent-").tempdir()?;
+            say(&format!("state and history are in {} until the end", folder.path().display()));
+            Some(folder)
+        } else {
+            None
+        };
+        let scratch = Self(folder);
+        scratch.put_into(config);
+        Ok(scratch)
+    }
+
+    fn put_into(&self, config: &mut Config) {
+        if let Some(folder) = &self.0 {
+            config.agent.state_dir = folder.path().to_owned();
+            config.control.socket = folder.path().join("agent.sock");
+        }
+    }
+}
