@@ -44,7 +44,11 @@ pub(crate) fn step() -> Result<Outcome> {
     // As nextest does: a test that hangs fails, and does not hold up the others.
     let mut tests = python(&environment, &["-m", "pytest", "--timeout", "300", CRATE, TABLES]);
     let tests = run(tests.env("GPUEV_PROGRAM", target().join("debug").join(PROGRAM)))?;
-    let stubs = run(&mut python(&environment, &["-m", "mypy.stubtest", "gpuev"]))?;
+    let crate_folder = root().join(CRATE);
+    let mut stubs = python(&environment, &["-m", "mypy.stubtest", "gpuev"]);
+    stubs.arg("--mypy-config-file").arg(crate_folder.join("pyproject.toml"));
+    stubs.arg("--allowlist").arg(crate_folder.join("stubtest.txt"));
+    let stubs = run(&mut stubs)?;
     Ok(Outcome::Ran(Ran { ok: tests.ok && stubs.ok, ..tests }))
 }
 

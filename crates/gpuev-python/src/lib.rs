@@ -6,9 +6,11 @@
 mod convert;
 mod error;
 mod event;
+mod filter;
 mod fork;
 mod gpu;
 mod health;
+mod history;
 mod machine;
 mod reader;
 mod session;
@@ -27,6 +29,8 @@ mod _core {
     use crate::gpu::{Gpu, ProcessorHandle};
     #[pymodule_export]
     use crate::health::Sensors;
+    #[pymodule_export]
+    use crate::history::{HistoryEntries, history_columns};
     #[pymodule_export]
     use crate::machine::{list_gpus, select_gpus, set_machine_root};
     #[pymodule_export]

@@ -60,7 +60,7 @@ impl Pairing {
 /// A start and its end, or one of both.
 #[pyclass(frozen, eq, name = "Span", module = "gpuev")]
 #[derive(PartialEq, Eq)]
-pub(crate) struct PySpan(Span);
+pub(crate) struct PySpan(pub(crate) Span);
 
 #[pymethods]
 impl PySpan {

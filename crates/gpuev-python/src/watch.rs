@@ -3,11 +3,12 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use gpuev::{Error, ErrorKind, EventType, Filter, Item, Monitor, Severity, Subscription};
+use gpuev::{Error, ErrorKind, EventType, Filter, Item, Monitor, Subscription};
 use pyo3::prelude::*;
 
 use crate::error::raise;
 use crate::event::PyItem;
+use crate::filter::filter;
 use crate::fork::{Local, quietly};
 use crate::gpu::Gpu;
 use crate::machine::current;
@@ -52,8 +53,7 @@ impl Wanted {
         if let Some(gpus) = &self.gpus {
             monitor = monitor.gpus(gpus.iter().map(|gpu| gpu.gpu.id));
         }
-        let monitor = monitor.start()?;
-        let subscription = monitor.subscribe_with_limit(self.filter, self.limit);
+        let (monitor, subscription) = monitor.start_with(self.filter, self.limit)?;
         Ok(Open { monitor, subscription })
     }
 }
@@ -73,19 +73,9 @@ impl Stream {
         severity: Option<usize>,
         limit: Option<usize>,
     ) -> PyResult<Self> {
+        let filter = filter(types.as_deref(), unknown, pids, severity);
         let types =
             types.map(|ids| (ids.into_iter().filter_map(EventType::from_id).collect(), unknown));
-        let mut filter = Filter::new();
-        if let Some((types, unknown)) = &types {
-            let types: &Vec<EventType> = types;
-            filter = filter.types(types.iter().copied(), *unknown);
-        }
-        if let Some(pids) = pids {
-            filter = filter.pids(pids);
-        }
-        if let Some(least) = severity.and_then(|place| Severity::ALL.get(place)) {
-            filter = filter.severity(*least);
-        }
         let limit = limit.unwrap_or(gpuev::DEFAULT_LIMIT);
         let wanted = Wanted { types, gpus, filter, limit };
         let open = quietly(py, || wanted.open()).map_err(|error| raise(py, &error))?;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -61,3 +62,15 @@ def open_files(gpu_machine: Machine) -> Iterator[None]:
 def repository() -> Path:
     """The repository's root."""
     return Path(__file__).resolve().parents[3]
+
+
+def gpuev_program() -> str | None:
+    """The program `gpuev`: the one named by GPUEV_PROGRAM, else the one that cargo built, else the installed."""
+    named = os.environ.get("GPUEV_PROGRAM")
+    built = Path(os.environ.get("CARGO_TARGET_DIR", repository() / "target"), "debug/gpuev")
+    return named or (str(built) if built.is_file() else shutil.which("gpuev"))
+
+
+def needed_program() -> str:
+    """As `gpuev_program`; skips where there is none."""
+    return gpuev_program() or pytest.skip("needs the program gpuev, see gpuev_program")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import repository
-from truth import ALL, Truth
+from conftest import gpuev_program
+from truth import ALL, Raised, Truth
 
 # Gives a program the terminal that its input is.
 OWN_TERMINAL = """
@@ -51,13 +50,6 @@ def _impossible() -> str | None:
         return "needs the program gpuev: cargo build --package gpuev-cli, or GPUEV_PROGRAM=PATH"
     tried = subprocess.run([program, "sim", "run", "--", "true"], capture_output=True, text=True)
     return None if tried.returncode == 0 else tried.stderr
-
-
-def gpuev_program() -> str | None:
-    """The program `gpuev`: the one named by GPUEV_PROGRAM, else the one that cargo built, else the installed."""
-    named = os.environ.get("GPUEV_PROGRAM")
-    built = Path(os.environ.get("CARGO_TARGET_DIR", repository() / "target"), "debug/gpuev")
-    return named or (str(built) if built.is_file() else shutil.which("gpuev"))
 
 
 class OnMachine:
@@ -136,6 +128,10 @@ class OnMachine:
         os.close(self._terminal)
 
 
+def types_and_messages(events: list[Raised]) -> list[tuple[str, str]]:
+    return [(event.type, event.message) for event in events]
+
+
 @dataclass(frozen=True)
 class Program:
     """A program, what happens while it runs, and what it is to tell of that."""
@@ -144,8 +140,8 @@ class Program:
     # The facts that it told, by GPU, out of its text and its folder.
     facts: Callable[[str, Path], dict[int, list]]
     types: list[str]
-    # The facts that it should tell, of type and message of each event.
-    of: Callable[[list[tuple[str, str]]], list] = list
+    # The facts that it should tell of these events of a GPU.
+    of: Callable[[list[Raised]], list] = types_and_messages
     scene: Scene = Scene()
     # Whether it runs until Ctrl-C.
     endless: bool = True
@@ -164,7 +160,7 @@ class Program:
         running.wait_for_the_storys_end()
         raised = running.truth.raised(self.types, self.gpus)
         wanted = {gpu: self.of(events) for gpu, events in raised.items()}
-        assert {type for events in raised.values() for type, _ in events} == set(self.types)
+        assert {event.type for events in raised.values() for event in events} == set(self.types)
         if self.endless:
             running.wait_until(lambda: self._is_complete(running, wanted))
             running.press_ctrl_c()
@@ -186,4 +182,20 @@ class Program:
         return all(len(found.get(gpu, [])) >= len(facts) for gpu, facts in wanted.items())
 
 
-__all__ = ["ALL", "OnMachine", "Program", "Scene", "gpuev_program", "skip_unless_possible"]
+def all_running(
+    programs: list[Program], folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, OnMachine]]:
+    """Starts all of them at once, since they sleep most of the time; ends what is left of them."""
+    skip_unless_possible()
+    into = tmp_path_factory.mktemp("programs")
+    running: dict[str, OnMachine] = {}
+    try:
+        for program in programs:
+            running[program.name] = program.start(folder, into / program.name)
+        yield running
+    finally:
+        for one in running.values():
+            one.close()
+
+
+__all__ = ["ALL", "OnMachine", "Program", "Scene", "all_running"]

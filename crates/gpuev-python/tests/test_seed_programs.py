@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import repository
-from on_machine import ALL, OnMachine, Program, Scene, skip_unless_possible
-from truth import without_proc
+from on_machine import ALL, OnMachine, Program, Scene, all_running
+from truth import Raised, without_proc
 
 FOLDER = repository().parent / "shared/seed/examples"
 
@@ -80,11 +80,11 @@ def memory(text: str, folder: Path) -> dict[int, list]:
     return {gpu: [(MEMORY_TITLES[t], m) for t, m in facts] for gpu, facts in found.items()}
 
 
-def one_fault_at_a_time(events: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def one_fault_at_a_time(events: list[Raised]) -> list[tuple[str, str]]:
     """The program remembers one page fault for each GPU; the end of any other it leaves out."""
     told = []
     active = False
-    for type, message in events:
+    for type, _, message, _ in events:
         if type == "PAGE_FAULT_END" and not active:
             continue
         active = type == "PAGE_FAULT_START" or active and type != "PAGE_FAULT_END"
@@ -109,8 +109,8 @@ def thermal(text: str, folder: Path) -> dict[int, list]:
     return blocks(r"Thermal Event #\d+\n  Event Type: (?P<type>\w+)\n  Message: (?P<message>.+)$", text)
 
 
-def types_only(events: list[tuple[str, str]]) -> list[str]:
-    return [type for type, _ in events]
+def types_only(events: list[Raised]) -> list[str]:
+    return [event.type for event in events]
 
 
 CRITICAL = ["VMFAULT", "THERMAL_THROTTLE", "GPU_PRE_RESET", "GPU_POST_RESET"]
@@ -146,19 +146,9 @@ PROGRAMS = [
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, OnMachine]]:
-    """All of them at once: they sleep most of the time."""
     if not FOLDER.is_dir():
         pytest.skip(f"needs {FOLDER}")
-    skip_unless_possible()
-    folder = tmp_path_factory.mktemp("seed")
-    running = {}
-    try:
-        for program in PROGRAMS:
-            running[program.name] = program.start(FOLDER, folder / program.name)
-        yield running
-    finally:
-        for one in running.values():
-            one.close()
+    yield from all_running(PROGRAMS, FOLDER, tmp_path_factory)
 
 
 def test_there_are_nine(running: dict[str, OnMachine]) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 TYPES = [
     "NONE",
@@ -29,6 +30,17 @@ TYPES = [
 ALL = TYPES[1:]
 
 
+class Raised(NamedTuple):
+    """An event that was raised."""
+
+    type: str
+    # The driver's line, and what it says in words.
+    raw: str
+    message: str
+    # Nanoseconds of CLOCK_BOOTTIME.
+    boot_ns: int
+
+
 class Truth:
     """The file that `gpuev sim run --truth` writes; it grows while the program runs."""
 
@@ -42,13 +54,13 @@ class Truth:
         records = (json.loads(line) for line in lines if line.endswith("\n"))
         return [record for record in records if record["record"] == kind]
 
-    def raised(self, types: list[str], gpus: int) -> dict[int, list[tuple[str, str]]]:
-        """Type and message of each event of these types, by GPU, in order."""
-        told: dict[int, list[tuple[str, str]]] = {gpu: [] for gpu in range(gpus)}
+    def raised(self, types: list[str], gpus: int) -> dict[int, list[Raised]]:
+        """The events of these types, by GPU, in order."""
+        told: dict[int, list[Raised]] = {gpu: [] for gpu in range(gpus)}
         for record in self._records("raised"):
-            type = TYPES[record["id"]]
+            type, raw = TYPES[record["id"]], record["raw"]
             if type in types and record["gpu"] in told:
-                told[record["gpu"]].append((type, message(record["raw"])))
+                told[record["gpu"]].append(Raised(type, raw, message(raw), record["boot_ns"]))
         return told
 
     def count(self) -> int:

@@ -4,8 +4,10 @@
 //! written as the items come, in memory that does not grow with their number. `docs/export-formats.md` says
 //! what the columns and tracks are.
 
+mod batch;
 mod columns;
 mod csv;
+mod entries;
 mod ndjson;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -17,6 +19,9 @@ use gpuev::span::{Span, Spans};
 use gpuev::{Event, Filter, Gap, Item};
 
 use crate::session::Session;
+
+pub use batch::{Batch, ColumnData};
+pub use entries::{Entries, Entry};
 
 /// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -100,7 +105,7 @@ pub struct ColumnInfo {
     pub unit: &'static str,
 }
 
-/// The columns of the tables, in order.
+/// The columns of the tables and of a [`Batch`], in order.
 pub fn columns() -> impl Iterator<Item = ColumnInfo> {
     columns::COLUMNS.iter().map(|column| ColumnInfo {
         name: column.name,

@@ -103,6 +103,22 @@ impl MonitorBuilder {
     /// [`ErrorKind::NoGpu`] where there is none; the first failure where no GPU could be opened. Where some
     /// could, [`Monitor::failures`] tells of the others.
     pub fn start(self) -> Result<Monitor> {
+        self.start_for(Subscribers::default())
+    }
+
+    /// As [`start`](Self::start), with a first subscriber that is given what the driver queues from the moment on
+    /// at which each event file is open; see [`Monitor::subscribe_with_limit`].
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(self, filter: Filter, limit: usize) -> Result<(Monitor, Subscription)> {
+        let subscribers = Subscribers::default();
+        let subscriber = Subscriber::new(filter, limit);
+        subscribers.add(Arc::clone(&subscriber));
+        Ok((self.start_for(subscribers)?, Subscription::new(subscriber)))
+    }
+
+    fn start_for(self, subscribers: Subscribers) -> Result<Monitor> {
         let state = State {
             mask: self.mask,
             watched: HashMap::new(),
@@ -115,7 +131,7 @@ impl MonitorBuilder {
         let watch = Arc::new(Watch {
             machine: self.machine,
             chosen,
-            subscribers: Subscribers::default(),
+            subscribers,
             hotplug,
             stopping: AtomicBool::new(false),
             state: Mutex::new(state),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Severity,
         SpanType,
     )
+    from ._history import History, read_history
     from ._watch import Item, Watch, spans, watch
     from .errors import (
         Error,
@@ -50,6 +51,7 @@ _HOMES = {
         "Severity",
         "SpanType",
     ),
+    "_history": ("History", "read_history"),
     "_watch": ("Item", "Watch", "spans", "watch"),
     "errors": (
         "Error",
@@ -78,6 +80,7 @@ __all__ = [
     "Gpu",
     "GpuId",
     "GpuRemovedError",
+    "History",
     "InvalidInputError",
     "IoError",
     "Item",
@@ -97,6 +100,7 @@ __all__ = [
     "amdsmi",
     "errors",
     "list_gpus",
+    "read_history",
     "sim",
     "spans",
     "watch",

@@ -25,12 +25,14 @@ __all__ = [
     "Gap",
     "Gpu",
     "GpuId",
+    "HistoryEntries",
     "Pairing",
     "Sensors",
     "SimMachine",
     "Span",
     "Stream",
     "__version__",
+    "history_columns",
     "initialize",
     "is_initialized",
     "list_gpus",
@@ -392,6 +394,22 @@ class Stream:
     def scope(self) -> str | None: ...
 
 @final
+class HistoryEntries:
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        types: list[int] | None,
+        unknown: bool,
+        pids: list[int] | None,
+        severity: int | None,
+        from_unix_ns: int | None,
+        to_unix_ns: int | None,
+        spans: bool,
+    ) -> HistoryEntries: ...
+    def take(self, most: int) -> list[Event | Gap | Span]: ...
+    def take_columns(self, most: int) -> tuple[int, list[tuple[bytes, bytes, bytes]]]: ...
+
+@final
 class SimMachine:
     def __new__(
         cls, *, gpus: int = 1, kernel: str = "7.3", partitions: int = 1, denied: int = 0
@@ -438,6 +456,7 @@ def list_gpus() -> list[Gpu]: ...
 def select_gpus(selector: str) -> list[Gpu]: ...
 def set_machine_root(root: str | PathLike[str] | None) -> None: ...
 def scenarios() -> list[str]: ...
+def history_columns() -> list[tuple[str, str, str]]: ...
 def initialize() -> None: ...
 def is_initialized() -> bool: ...
 def shut_down() -> bool | None: ...

@@ -93,16 +93,25 @@ def watch(
         PermissionDeniedError: the device may not be opened
         InvalidInputError: a type or GPU that does not exist
     """
-    wanted = None if types is None else [_event_type(one) for one in _several(types)]
-    ids = None if wanted is None else [one.id for one in wanted if one.id is not None]
+    ids, unknown = event_types(types)
     return Watch(
         ids,
-        wanted is None or EventType.UNKNOWN in wanted,
+        unknown,
         None if gpus is None else _gpus(_several(gpus)),
         None if pids is None else list(pids),
-        None if severity is None else _severity(severity),
+        None if severity is None else severity_place(severity),
         limit,
     )
+
+
+def event_types(
+    types: Iterable[EventType | str] | EventType | str | None,
+) -> tuple[list[int] | None, bool]:
+    """The driver's numbers of types, and whether those that it has and we do not know are among them."""
+    if types is None:
+        return None, True
+    wanted = [_event_type(one) for one in _several(types)]
+    return [one.id for one in wanted if one.id is not None], EventType.UNKNOWN in wanted
 
 
 def _several(value: object) -> Iterable[object]:
@@ -118,7 +127,8 @@ def _event_type(value: object) -> EventType:
         raise InvalidInputError(f"no event type {value!r}; {hint}", hint) from None
 
 
-def _severity(value: Severity | str) -> int:
+def severity_place(value: Severity | str) -> int:
+    """The place of a severity in their order."""
     try:
         return Severity[value.upper()] if isinstance(value, str) else Severity(value)
     except (KeyError, ValueError):

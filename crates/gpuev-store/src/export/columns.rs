@@ -43,6 +43,15 @@ impl Kind {
             Self::Time => "time",
         }
     }
+
+    /// Bytes of a value; 0 where that is no fixed number of whole bytes.
+    pub(super) const fn width(self) -> usize {
+        match self {
+            Self::Name | Self::Text | Self::Bool => 0,
+            Self::I32 | Self::U32 => 4,
+            Self::U64 | Self::Time => 8,
+        }
+    }
 }
 
 /// What stands in a row of a column.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use gpuev::span::{Span, Spans};
 use gpuev::{EventType, Filter, Item, Severity, json};
-use gpuev_store::Session;
-use gpuev_store::export::{ColumnInfo, ExportFormat, Exporter, Written, columns};
+use gpuev_store::export::{Batch, ColumnData, ColumnInfo, Entries, Entry};
+use gpuev_store::export::{ExportFormat, Exporter, Written, columns};
+use gpuev_store::{History, Query, Session};
 use serde_json::Value;
 
 use crate::driver::{doubtful_event, event, gap, gpu};
@@ -463,5 +464,75 @@ fn an_output_that_fails_is_told_as_it_failed() {
             exporter.finish().map(drop)
         });
         assert_eq!(failed.unwrap_err().kind(), std::io::ErrorKind::BrokenPipe, "{format:?}");
+    }
+}
+
+/// What stands in a row of a column, as text; empty where there is no value.
+fn value(column: &ColumnData, kind: &str, row: usize) -> String {
+    if column.validity[row / 8] >> (row % 8) & 1 == 0 {
+        return String::new();
+    }
+    let u32_at = |from: &[u8], row| u32::from_ne_bytes(from[4 * row..][..4].try_into().unwrap());
+    let u64_at = |row: usize| u64::from_ne_bytes(column.data[8 * row..][..8].try_into().unwrap());
+    match kind {
+        "name" | "text" => {
+            let [from, to] = [row, row + 1].map(|row| u32_at(&column.offsets, row) as usize);
+            String::from_utf8(column.data[from..to].to_vec()).unwrap()
+        }
+        "bool" => (column.data[row / 8] >> (row % 8) & 1 == 1).to_string(),
+        "i32" => u32_at(&column.data, row).cast_signed().to_string(),
+        "u32" => u32_at(&column.data, row).to_string(),
+        "u64" => u64_at(row).to_string(),
+        "time" => gpuev::time::Rfc3339(u64_at(row).cast_signed()).to_string(),
+        _ => panic!("{kind}"),
+    }
+}
+
+/// All entries of two sessions of the story.
+fn entries(only: Filter, spans: bool) -> Vec<(i64, Entry)> {
+    let (_folder, path) = items::folder();
+    items::write(&path, &story());
+    items::write(&path, &story());
+    let history = History::open(&path).unwrap();
+    let entries = Entries::new(history, &Query::new(), only);
+    let mut entries = if spans { entries } else { entries.without_spans() };
+    let found = std::iter::from_fn(|| entries.next_entry().unwrap()).collect();
+    assert_eq!(entries.next_entry().unwrap(), None, "the end is the end");
+    found
+}
+
+/// The table of the same.
+fn table(only: &Filter, spans: bool) -> Vec<Vec<String>> {
+    let exporter = Exporter::new(ExportFormat::Csv, Vec::new()).unwrap().only(only.clone());
+    let mut exporter = if spans { exporter } else { exporter.without_spans() };
+    for number in [1, 2] {
+        exporter.session(number, &session()).unwrap();
+        for item in &story() {
+            exporter.push(item).unwrap();
+        }
+    }
+    csv_records(std::str::from_utf8(&exporter.finish().unwrap().0).unwrap())
+}
+
+#[test]
+fn batches_of_entries_have_what_the_table_has() {
+    let ends = Filter::new().types([EventType::MigrateEnd, EventType::GpuPostReset], false);
+    for (only, spans) in [(Filter::new(), true), (Filter::new(), false), (ends, true)] {
+        let entries = entries(only.clone(), spans);
+        let table = table(&only, spans);
+        assert_eq!(entries.len(), table.len() - 1);
+        let mut batch = Batch::default();
+        assert!(entries.iter().all(|(session, entry)| batch.push(entry, Some(*session))));
+        assert_eq!(batch.rows(), entries.len());
+        let data = batch.into_columns();
+        assert_eq!(data.len(), columns().count());
+        for ((place, info), column) in columns().enumerate().zip(&data) {
+            for (row, line) in table[1..].iter().enumerate() {
+                // A table for spreadsheets escapes more.
+                let unescaped = gpuev::message::unescape(&line[place]);
+                let told = gpuev::message::unescape(&value(column, info.kind, row));
+                assert_eq!(told, unescaped, "{} of row {row}", info.name);
+            }
+        }
     }
 }

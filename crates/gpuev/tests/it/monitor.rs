@@ -208,3 +208,26 @@ fn a_stream_yields_the_same_items() {
         assert!(event.is_some() && end.is_none());
     });
 }
+
+#[test]
+fn the_first_subscriber_misses_nothing_between_the_first_file_and_the_last() {
+    use gpuev::{KfdVersion, Machine, OpenWith, Scope};
+    use gpuev_sim::{Client, DriverEvent, SimMachine};
+
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    let (major, minor) = sim.kfd_version();
+    let opener = sim.clone();
+    // When the second GPU is opened, the first already is, and something happens on it.
+    let open = move |gpu: &gpuev::Gpu| {
+        opener.emit(0, &DriverEvent::Thermal { throttlers: 1, count: 1 });
+        opener.open_events(gpu.id.kfd_id, &Client::root())
+    };
+    let scope = Scope::everything("a simulated machine hides nothing");
+    let source = OpenWith::new(KfdVersion { major, minor }, scope, open);
+    let machine = Machine::at(sim.root()).with_event_source(source);
+    let builder = Monitor::builder(&machine);
+    let (monitor, mut first) = builder.start_with(Filter::new(), gpuev::DEFAULT_LIMIT).unwrap();
+    assert_eq!(raw(&first.next().unwrap()), "2 1:1");
+    drop(monitor);
+    assert!(first.next().is_none());
+}

@@ -1,0 +1,212 @@
+"""What was recorded: as events and spans, as Arrow, as pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Union
+
+from ._core import Event, Gap, HistoryEntries, Span, history_columns
+from ._enums import EventType, Severity
+from ._watch import Item, event_types, severity_place
+from .errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+Moment = Union[datetime, float]
+
+# Items that are taken from the core at a time.
+_PORTION = 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def read_history(
+    path: str | PathLike[str],
+    *,
+    types: Iterable[EventType | str] | EventType | str | None = None,
+    pids: Iterable[int] | None = None,
+    severity: Severity | str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+) -> History:
+    """
+    Read what `gpuev record` wrote; also while it is written.
+
+        history = gpuev.read_history("run.db", types="VMFAULT")
+        frame = history.to_pandas()
+
+    Args:
+        path: the file
+        types: only these types, as `EventType` or by name, and spans that they begin or end; gaps always
+        pids: only events of these processes
+        severity: only events at least this severe
+        start: only what happened at or after this moment: a datetime, or seconds since 1970
+        end: only what happened before this moment
+
+    Raises:
+        IoError: there is no such file, it may not be read, or is no history or damaged
+        InvalidInputError: a type or severity that does not exist
+    """
+    ids, unknown = event_types(types)
+    wanted = {
+        "types": ids,
+        "unknown": unknown,
+        "pids": None if pids is None else list(pids),
+        "severity": None if severity is None else severity_place(severity),
+        "from_unix_ns": None if start is None else _unix_ns(start),
+        "to_unix_ns": None if end is None else _unix_ns(end),
+    }
+    return History(fspath(path), wanted)
+
+
+class History:
+    """
+    A recorded history, or what was chosen of it. Whatever reads it begins at its first item, and needs memory
+    for some of its items only, however many there are; but for `to_arrow` and `to_pandas`.
+
+    `for item in history` gives events and gaps in the order in which they were recorded.
+    """
+
+    def __init__(self, path: str, wanted: dict[str, Any]) -> None:
+        self._path = path
+        self._wanted = wanted
+        # What is wrong with the file is told now.
+        self._open(spans=False)
+
+    def _open(self, *, spans: bool) -> HistoryEntries:
+        return HistoryEntries(self._path, spans=spans, **self._wanted)
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._path
+
+    def __repr__(self) -> str:
+        return f"<gpuev.History {self._path}>"
+
+    def _entries(self, *, spans: bool) -> Iterator[Item | Span]:
+        entries = self._open(spans=spans)
+        while portion := entries.take(_PORTION):
+            yield from portion
+
+    def __iter__(self) -> Iterator[Item]:
+        return (one for one in self._entries(spans=False) if isinstance(one, (Event, Gap)))
+
+    def events(self) -> Iterator[Event]:
+        """The events, without the gaps between them."""
+        return (one for one in self._entries(spans=False) if isinstance(one, Event))
+
+    def spans(self) -> Iterator[Span]:
+        """
+        Starts paired with their ends, as `gpuev.spans` does; not across the end of a recording.
+
+        They find each other before `types`, `pids` and `severity` choose: with `types="MIGRATE_END"` migrations
+        are whole.
+        """
+        return (one for one in self._entries(spans=True) if isinstance(one, Span))
+
+    def batches(self, rows: int = 65_536, *, spans: bool = True) -> pyarrow.RecordBatchReader:
+        """
+        Events, gaps and spans as Arrow batches of so many rows, read as they are asked for.
+
+        The columns are those of `docs/export-formats.md`; `record` says what a row is. Times are timestamps in
+        nanoseconds, UTC; other units are in the metadata of each field, under `unit`.
+
+        Raises:
+            ImportError: pyarrow is not installed
+        """
+        pyarrow = _pyarrow()
+        if not 0 < rows <= 1 << 20:
+            hint = "give a number from 1 to 1048576"
+            raise InvalidInputError(f"batches of {rows} rows; {hint}", hint)
+        schema = _schema(pyarrow)
+        return pyarrow.RecordBatchReader.from_batches(
+            schema, self._batches(pyarrow, schema, rows, spans)
+        )
+
+    def _batches(self, pyarrow: Any, schema: Any, rows: int, spans: bool) -> Iterator[Any]:
+        entries = self._open(spans=spans)
+        while True:
+            count, columns = entries.take_columns(rows)
+            if not count:
+                return
+            arrays = [
+                _array(pyarrow, field.type, count, parts) for field, parts in zip(schema, columns)
+            ]
+            yield pyarrow.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def to_arrow(self, *, spans: bool = True) -> pyarrow.Table:
+        """All of it as an Arrow table; see `batches`."""
+        return self.batches(spans=spans).read_all().unify_dictionaries()
+
+    def to_pandas(self, *, spans: bool = True) -> pandas.DataFrame:
+        """
+        All of it as a pandas data frame; see `batches`. Numbers that may be missing are pandas' own nullable
+        ones, so that addresses and counters of 64 bits stay what they are.
+
+        Raises:
+            ImportError: pyarrow or pandas is not installed
+        """
+        pandas = _pandas()
+        pyarrow = _pyarrow()
+        nullable = {
+            pyarrow.bool_(): pandas.BooleanDtype(),
+            pyarrow.int32(): pandas.Int32Dtype(),
+            pyarrow.uint32(): pandas.UInt32Dtype(),
+            pyarrow.uint64(): pandas.UInt64Dtype(),
+        }
+        return self.to_arrow(spans=spans).to_pandas(types_mapper=nullable.get)
+
+
+def _unix_ns(moment: Moment) -> int:
+    if not isinstance(moment, datetime):
+        return round(moment * 1_000_000_000)
+    since = moment.astimezone(timezone.utc) - _EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
+
+
+def _array(pyarrow: Any, type: Any, count: int, parts: tuple[bytes, bytes, bytes]) -> Any:
+    """An array of the core's bytes: validity, data, and of text the offsets between them."""
+    validity, offsets, data = parts
+    used = (validity, offsets, data) if offsets else (validity, data)
+    plain = pyarrow.string() if offsets else type
+    array = pyarrow.Array.from_buffers(plain, count, [pyarrow.py_buffer(part) for part in used])
+    return array if type == plain else array.dictionary_encode()
+
+
+def _schema(pyarrow: Any) -> Any:
+    types = {
+        "name": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+        "text": pyarrow.string(),
+        "bool": pyarrow.bool_(),
+        "i32": pyarrow.int32(),
+        "u32": pyarrow.uint32(),
+        "u64": pyarrow.uint64(),
+        "time": pyarrow.timestamp("ns", tz="UTC"),
+    }
+    return pyarrow.schema(
+        pyarrow.field(name, types[kind], metadata={"unit": unit} if unit else None)
+        for name, kind, unit in history_columns()
+    )
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ImportError("Arrow needs pyarrow: pip install gpuev[history]") from error
+    return pyarrow
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError("a data frame needs pandas: pip install pandas pyarrow") from error
+    return pandas
+
+
+__all__ = ["History", "read_history"]

@@ -1,0 +1,108 @@
+//! The records of a history one by one: what is exported, for who reads it himself.
+
+use std::collections::VecDeque;
+
+use gpuev::span::{Span, Spans};
+use gpuev::{Filter, Item, Result};
+
+use super::Record;
+use crate::history::{History, Items};
+use crate::query::Query;
+
+/// An event, a gap, or what a start and its end come to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// A fact.
+    Item(Item),
+    /// What facts come to.
+    Span(Span),
+}
+
+impl Entry {
+    pub(super) fn record(&self) -> Record<'_> {
+        match self {
+            Self::Item(Item::Event(event)) => Record::Event(event),
+            Self::Item(Item::Gap(gap)) => Record::Gap(gap),
+            Self::Span(span) => Record::Span(span),
+        }
+    }
+}
+
+/// The entries of a history in the order of an export, read as they are taken.
+#[derive(Debug)]
+pub struct Entries {
+    items: Items<History>,
+    wanted: Filter,
+    spans: Option<Spans>,
+    /// That of the last item.
+    session: Option<i64>,
+    /// What is to be given before more is read.
+    waiting: VecDeque<(i64, Entry)>,
+}
+
+impl Entries {
+    /// What passes `wanted` of the items that `query` gives. Starts and ends find each other before `wanted` is
+    /// asked, as in an [`Exporter`](super::Exporter).
+    #[must_use]
+    pub fn new(history: History, query: &Query, wanted: Filter) -> Self {
+        let items = history.into_items(query);
+        let (spans, waiting) = (Some(Spans::default()), VecDeque::new());
+        Self { items, wanted, spans, session: None, waiting }
+    }
+
+    /// The facts only: events and gaps.
+    #[must_use]
+    pub fn without_spans(mut self) -> Self {
+        self.spans = None;
+        self
+    }
+
+    /// The next entry and the number of its session; `None` at the end, and from then on.
+    ///
+    /// # Errors
+    /// Where the file cannot be read; nothing follows.
+    pub fn next_entry(&mut self) -> Result<Option<(i64, Entry)>> {
+        while self.waiting.is_empty() {
+            match self.items.next_placed()? {
+                Some((place, item)) => self.take(place.session, item),
+                None => {
+                    self.finish_spans();
+                    break;
+                }
+            }
+        }
+        Ok(self.waiting.pop_front())
+    }
+
+    fn take(&mut self, session: i64, item: Item) {
+        if self.session != Some(session) {
+            self.finish_spans();
+            self.session = Some(session);
+        }
+        let Self { wanted, spans, waiting, .. } = self;
+        let passes = match &item {
+            Item::Event(event) => wanted.passes(event.gpu, &event.record()),
+            Item::Gap(gap) => wanted.passes_gpu(gap.gpu),
+        };
+        let at = waiting.len();
+        if let Some(spans) = spans {
+            spans.push(&item, |span| wait(waiting, wanted, session, span));
+        }
+        if passes {
+            waiting.insert(at, (session, Entry::Item(item)));
+        }
+    }
+
+    fn finish_spans(&mut self) {
+        let Self { wanted, spans, waiting, session, .. } = self;
+        if let (Some(spans), Some(session)) = (spans, *session) {
+            spans.finish(|span| wait(waiting, wanted, session, span));
+        }
+    }
+}
+
+fn wait(waiting: &mut VecDeque<(i64, Entry)>, wanted: &Filter, session: i64, span: Span) {
+    if wanted.passes_span(&span) {
+        waiting.push_back((session, Entry::Span(span)));
+    }
+}
