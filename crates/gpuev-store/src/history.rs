@@ -18,6 +18,7 @@ use crate::named::Named;
 use crate::open::read_only;
 use crate::query::Query;
 use crate::row::{EVENT_COLUMNS, GAP_COLUMNS, Place, Row, read_event, read_gap};
+use crate::schema::FIRST_PACKED;
 use crate::session::Session;
 use crate::value::{GPU_COLUMNS, gpu, signed};
 
@@ -32,7 +33,9 @@ const HELD: i64 = 1024;
 pub struct History {
     connection: Connection,
     path: PathBuf,
-    named: RefCell<Named>,
+    pub(crate) named: RefCell<Named>,
+    /// There is the table `packed`.
+    pub(crate) is_packed: bool,
 }
 
 /// One time that a recorder ran.
@@ -56,8 +59,9 @@ impl History {
     /// # Errors
     /// Where there is none, or what is there is something else, newer, truncated or damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        let connection = read_only(path)?;
-        Ok(Self { connection, path: path.to_owned(), named: RefCell::default() })
+        let (connection, version) = read_only(path)?;
+        let is_packed = version >= FIRST_PACKED;
+        Ok(Self { connection, path: path.to_owned(), named: RefCell::default(), is_packed })
     }
 
     /// The file.
@@ -149,7 +153,7 @@ impl History {
         Ok(after)
     }
 
-    /// The next items, at most `length` of them, that `query` may want.
+    /// The next items, at most `length` of them, that `query` may want; whole batches where they fit.
     pub(crate) fn portion(
         &self,
         query: &Query,
@@ -167,14 +171,11 @@ impl History {
             while let Some(batch) = batches.next()? {
                 let (first, last): (i64, i64) = (batch.get(0)?, batch.get(1)?);
                 let (begin, end) = portion.unwrap_or((after.max(first - 1), first - 1));
-                if portion.is_some() && end < first - 1 {
-                    break;
-                }
                 let limit = begin.saturating_add(length);
-                portion = Some((begin, last.min(limit)));
-                if last >= limit {
+                if portion.is_some() && (end < first - 1 || last > limit) {
                     break;
                 }
+                portion = Some((begin, last.min(limit)));
             }
             Ok(portion)
         })
@@ -226,12 +227,15 @@ impl History {
         })
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
         work(&self.connection).map_err(|error| failed("read", &self.path, &error))
     }
 }
 
-fn read_gaps(
+pub(crate) fn read_gaps(
     connection: &Connection,
     named: &mut Named,
     portion: Portion,
@@ -246,7 +250,10 @@ fn read_gaps(
     gaps.collect()
 }
 
-fn read_doubtful(connection: &Connection, portion: Portion) -> rusqlite::Result<VecDeque<i64>> {
+pub(crate) fn read_doubtful(
+    connection: &Connection,
+    portion: Portion,
+) -> rusqlite::Result<VecDeque<i64>> {
     let select = "SELECT event FROM doubtful WHERE event > ?1 AND event <= ?2 ORDER BY event";
     connection.prepare_cached(select)?.query_map(portion, |row| row.get(0))?.collect()
 }

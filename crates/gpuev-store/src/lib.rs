@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bulk;
 pub mod export;
 mod failure;
 mod history;
@@ -15,6 +16,7 @@ mod log;
 mod moment;
 mod named;
 mod open;
+mod packed;
 mod process;
 mod query;
 mod recorder;

@@ -10,8 +10,8 @@ use crate::failure::failed;
 use crate::lock::beside;
 use crate::schema::{self, Found};
 
-/// A read-only connection to the history at `path`.
-pub(crate) fn read_only(path: &Path) -> Result<Connection> {
+/// A read-only connection to the history at `path`, and the version of its schema.
+pub(crate) fn read_only(path: &Path) -> Result<(Connection, u32)> {
     let length = std::fs::metadata(path).map_err(|error| {
         Error::io(format!("open {}", path.display()), error)
             .with_hint("`gpuev record -o FILE` makes a history")
@@ -21,14 +21,14 @@ pub(crate) fn read_only(path: &Path) -> Result<Connection> {
         return Err(Error::new(ErrorKind::InvalidInput, what).with_hint("name a file in it"));
     }
     let connection = connect(path)?;
-    if schema::examine(&connection, path)? == Found::Empty {
+    let Found::History(version) = schema::examine(&connection, path)? else {
         let what = format!("{}: an empty file, not a history", path.display());
         return Err(
             Error::new(ErrorKind::InvalidInput, what).with_hint("`gpuev record -o FILE` makes one")
         );
-    }
+    };
     check_length(&connection, path)?;
-    Ok(connection)
+    Ok((connection, version))
 }
 
 /// A file in a folder that may not be written needs to be told that nobody writes it: SQLite cannot make

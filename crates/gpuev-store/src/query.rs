@@ -1,6 +1,6 @@
 //! Which part of a history is wanted.
 
-use gpuev::{Filter, decode};
+use gpuev::{Filter, GpuId, Record, decode};
 
 use crate::row::Row;
 
@@ -57,11 +57,20 @@ impl Query {
         (self.from_unix_ns.unwrap_or(i64::MIN), self.to_unix_ns.unwrap_or(i64::MAX))
     }
 
+    /// As [`wants`](Self::wants), of an event that is decoded.
+    pub(crate) fn wants_event(&self, gpu: GpuId, unix_ns: i64, record: &Record<'_>) -> bool {
+        self.wants_time(unix_ns, unix_ns)
+            && self.filter.as_ref().is_none_or(|filter| filter.passes(gpu, record))
+    }
+
+    fn wants_time(&self, from: i64, to: i64) -> bool {
+        self.from_unix_ns.is_none_or(|wanted| to >= wanted)
+            && self.to_unix_ns.is_none_or(|wanted| from < wanted)
+    }
+
     pub(crate) fn wants(&self, row: &Row<'_>) -> bool {
         let (from, to) = row.unix_range_ns();
-        let in_time = self.from_unix_ns.is_none_or(|wanted| to >= wanted)
-            && self.to_unix_ns.is_none_or(|wanted| from < wanted);
-        in_time
+        self.wants_time(from, to)
             && self.filter.as_ref().is_none_or(|filter| match row {
                 Row::Event(facts) => filter.passes(facts.gpu, &decode(facts.raw)),
                 Row::Gap(gap) => filter.passes_gpu(gap.gpu),

@@ -27,6 +27,8 @@
 //! blocks of its first 128 MiB.
 
 mod chart;
+mod costs;
+mod counts;
 mod document;
 mod duration;
 mod fold;
@@ -37,7 +39,6 @@ mod html;
 mod json;
 mod memory;
 mod summary;
-mod tally;
 mod text;
 mod throttle;
 mod timeline;

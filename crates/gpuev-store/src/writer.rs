@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use gpuev::process::Process;
 use gpuev::time::Anchor;
-use gpuev::{Error, ErrorKind, Event, EventFacts, GpuId, Item, Result};
+use gpuev::{Error, ErrorKind, Event, EventFacts, GpuId, Item, Result, pid_of};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::failure::failed;
 use crate::lock::{WriterLock, beside};
+use crate::packed::{Packer, SourceKey};
 use crate::process::{ProcessNumbers, Undescribed, describe};
 use crate::retention::Retention;
 use crate::row::{INSERT_EVENT, INSERT_GAP, gap_range_ns, insert_event, insert_gap};
@@ -39,6 +40,7 @@ pub struct Writer {
     processes: ProcessNumbers,
     next_item: i64,
     batch: Option<Batch>,
+    packer: Packer,
     retention: Retention,
     broken: bool,
     /// Last: it is let go of when the connection is closed.
@@ -73,6 +75,7 @@ impl Writer {
             processes: ProcessNumbers::default(),
             next_item: 1,
             batch: None,
+            packer: Packer::default(),
             retention: Retention::default(),
             broken: false,
             _lock: lock,
@@ -251,6 +254,7 @@ impl Writer {
             Item::Gap(gap) => {
                 let numbers = (self.next_item, self.gpu_number(gap.gpu)?);
                 insert_gap(&mut self.connection.prepare_cached(INSERT_GAP)?, numbers, gap)?;
+                self.packer.push_gap();
                 gap_range_ns(gap)
             }
         };
@@ -266,13 +270,18 @@ impl Writer {
 
     fn insert_event(&mut self, event: &Event) -> rusqlite::Result<(i64, i64)> {
         let gpu = self.gpu_number(event.gpu)?;
-        let EventFacts { comm, doubtful, .. } = event.facts();
-        let process = match event.pid() {
+        let EventFacts { comm, doubtful, raw, time, .. } = event.facts();
+        let record = event.record();
+        let pid = pid_of(&record);
+        let process = match pid {
             Some(pid) => Some(self.processes.number(&self.connection, self.session, pid, comm)?),
             None => None,
         };
         let mut insert = self.connection.prepare_cached(INSERT_EVENT)?;
         insert_event(&mut insert, (self.next_item, gpu, process), event)?;
+        let source = SourceKey { gpu, process: process.unwrap_or(0), pid: pid.unwrap_or(0) };
+        let times = (time.received_boot_ns, time.unix_ns);
+        self.packer.push(source, times, doubtful, (raw, &record));
         if doubtful {
             let insert = "INSERT INTO doubtful VALUES (?1)";
             self.connection.prepare_cached(insert)?.execute([self.next_item])?;
@@ -316,6 +325,10 @@ impl Writer {
                 batch.to_unix_ns,
                 batch.first_process,
             ))?;
+            if let Some(packed) = self.packer.finish() {
+                let insert = "INSERT INTO packed VALUES (?1, ?2)";
+                self.connection.prepare_cached(insert)?.execute((self.next_item - 1, packed))?;
+            }
         }
         self.connection.execute_batch("COMMIT")
     }

@@ -406,8 +406,9 @@ impl Event {
     }
 }
 
-/// The process of `record`, if any.
-pub(crate) fn pid_of(record: &Record<'_>) -> Option<u32> {
+/// The process of `record`, if any; see [`Event::pid`].
+#[must_use]
+pub fn pid_of(record: &Record<'_>) -> Option<u32> {
     let pid = match record.stamp() {
         Some(stamp) => stamp.pid,
         None => record.task()?.pid,

@@ -36,10 +36,11 @@ pub use buffered::BufferedReader;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{
     Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, Migration, Severity,
+    pid_of,
 };
 pub use filter::Filter;
 pub use gpuev_kfd::{
-    Access, EventMask, EventType, FaultOutcome, KfdVersion, Record, decode, names,
+    Access, EventMask, EventType, FaultOutcome, KfdVersion, Record, codec, decode, names,
 };
 pub use identity::{Bdf, GpuId, UniqueId};
 pub use machine::{DeniedNode, DriverInfo, GfxTarget, Gpu, Inventory, Machine, UnreadableNode};

@@ -1,13 +1,10 @@
 //! From a stream to a report.
 
-use gpuev::span::{Limits, Spans};
 use gpuev::{EventFacts, Gap, Item, Record};
 
+use super::costs::Costs;
+use super::counts::Counts;
 use super::summary::{Report, Source};
-use super::tally::Tally;
-
-/// Sources that are told one by one.
-const MOST_SOURCES: usize = 1000;
 
 /// What a report is to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,55 +26,26 @@ impl Default for Options {
 }
 
 /// Makes a [`Report`] of items, in bounded memory.
+///
+/// It has two halves that know nothing of each other, so that each may have a thread of its own: what is counted
+/// event by event, and what is paired.
 #[derive(Debug)]
 pub struct Reporter {
-    options: Options,
-    spans: Spans,
-    tally: Tally,
-    sources: Vec<Source>,
-    source_count: u64,
-    observed_ns: u64,
-    current: Option<Current>,
-    /// Which boot it is, counted from 0.
-    boot: u32,
-}
-
-/// The source that items come from.
-#[derive(Debug, Clone, Copy)]
-struct Current {
-    from_unix_ns: Option<i64>,
-    to_unix_ns: Option<i64>,
-    /// Times of its first and last item.
-    seen: Option<(i64, i64)>,
-    end_boot_ns: u64,
+    counts: Counts,
+    costs: Costs,
 }
 
 impl Reporter {
     /// Nothing seen.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self {
-            options,
-            spans: Spans::new(Limits::default()),
-            tally: Tally::new(options),
-            sources: Vec::new(),
-            source_count: 0,
-            observed_ns: 0,
-            current: None,
-            boot: 0,
-        }
+        Self { counts: Counts::new(options), costs: Costs::new(options) }
     }
 
     /// What follows is from `source`. What was open in the one before has no end.
     pub fn begin(&mut self, source: Source) {
-        if self.end_source() && !self.same_boot(&source) {
-            self.boot = self.boot.saturating_add(1);
-        }
-        self.start(source.from_unix_ns, source.to_unix_ns);
-        self.source_count += 1;
-        if self.sources.len() < MOST_SOURCES {
-            self.sources.push(source);
-        }
+        self.costs.begin(source.boot_id.as_deref());
+        self.counts.begin(source);
     }
 
     /// Takes the next item.
@@ -90,64 +58,49 @@ impl Reporter {
 
     /// Takes the next event, `record` being what `facts.raw` decodes to.
     pub fn push_event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
-        self.see(facts.time.unix_ns, facts.time.received_boot_ns);
-        let (tally, boot) = (&mut self.tally, self.boot);
-        tally.event(boot, facts, record);
-        self.spans.push_decoded(facts, record, |span| tally.span(boot, &span));
+        self.counts.event(facts, record);
+        self.costs.event(facts, record);
     }
 
     /// Takes the next gap.
     pub fn push_gap(&mut self, gap: &Gap) {
-        self.see(gap.unix_ns, gap.to_boot_ns);
-        let (tally, boot) = (&mut self.tally, self.boot);
-        tally.gap(gap);
-        self.spans.push_gap(gap, |span| tally.span(boot, &span));
+        self.counts.gap(gap);
+        self.costs.gap(gap);
     }
 
     /// What all came to.
     #[must_use]
-    pub fn finish(mut self) -> Report {
-        self.end_source();
-        self.tally.into_report(self.sources, (self.source_count, self.observed_ns))
+    pub fn finish(self) -> Report {
+        self.counts.into_report(self.costs)
     }
+}
 
-    /// Two sources of one boot: the same pid is the same process.
-    fn same_boot(&self, source: &Source) -> bool {
-        let last = self.sources.last();
-        source.boot_id.is_some() && last.is_some_and(|last| last.boot_id == source.boot_id)
-    }
+/// Which boot of the machine it is: in another, the same pid is another process.
+#[derive(Debug, Default)]
+pub(super) struct Boots {
+    number: u32,
+    boot_id: Option<String>,
+    is_seen: bool,
+}
 
-    fn start(&mut self, from_unix_ns: Option<i64>, to_unix_ns: Option<i64>) -> &mut Current {
-        self.current.insert(Current { from_unix_ns, to_unix_ns, seen: None, end_boot_ns: 0 })
-    }
-
-    fn see(&mut self, unix_ns: i64, boot_ns: u64) {
-        if self.current.is_none() {
-            self.start(None, None);
+impl Boots {
+    /// What follows is of this boot, where that is known.
+    pub(super) fn begin(&mut self, boot_id: Option<&str>) {
+        let is_same = boot_id.is_some() && boot_id == self.boot_id.as_deref();
+        if self.is_seen && !is_same {
+            self.number = self.number.saturating_add(1);
         }
-        if let Some(current) = &mut self.current {
-            let (first, last) = current.seen.unwrap_or((unix_ns, unix_ns));
-            current.seen = Some((first.min(unix_ns), last.max(unix_ns)));
-            current.end_boot_ns = current.end_boot_ns.max(boot_ns);
-        }
+        self.boot_id = boot_id.map(str::to_owned);
+        self.is_seen = true;
     }
 
-    /// Closes what is open. Whether there was a source.
-    fn end_source(&mut self) -> bool {
-        let Some(current) = self.current.take() else { return false };
-        let (tally, boot) = (&mut self.tally, self.boot);
-        self.spans.finish(|span| tally.span(boot, &span));
-        let seen_to = current.seen.map(|(_, last)| last);
-        let from = current.from_unix_ns.or(current.seen.map(|(first, _)| first));
-        let to = current.to_unix_ns.max(seen_to).map(|to| to.min(self.options.to_unix_ns));
-        let from = from.map(|from| from.max(self.options.from_unix_ns));
-        if let (Some(from), Some(to)) = (from, to) {
-            let observed = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-            self.observed_ns = self.observed_ns.saturating_add(observed);
-            let after = seen_to.map_or(0, |seen| to.saturating_sub(seen));
-            let after = u64::try_from(after).unwrap_or(0);
-            self.tally.close(current.end_boot_ns.saturating_add(after));
-        }
-        true
+    /// There is something of it.
+    pub(super) fn see(&mut self) {
+        self.is_seen = true;
+    }
+
+    /// Counts from 0.
+    pub(super) fn number(&self) -> u32 {
+        self.number
     }
 }

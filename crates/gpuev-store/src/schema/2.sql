@@ -1,0 +1,4 @@
+CREATE TABLE packed (
+    last_item INTEGER PRIMARY KEY,
+    events BLOB NOT NULL
+);
