@@ -216,6 +216,7 @@ impl<'a> Iterator for Items<'a> {
     /// `None` where it is damaged; nothing follows.
     type Item = Option<PackedItem<'a>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let tag = self.cursor.byte()?;
         if tag == GAP {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use gpuev::names::{eviction_trigger, reset_cause};
-use gpuev::span::{Cause, Limits, Outcome, Span, SpanData, SpanKind, Spans};
+use gpuev::span::{Cause, Outcome, Span, SpanData, SpanKind, Spans};
 use gpuev::{EventFacts, Gap, GpuId, Record};
 
 use super::counts::PROCESSES;
@@ -16,17 +16,47 @@ use super::summary::{
     SpanSummary, ThrashingRange, Who,
 };
 
-/// The half of a report that pairs events; the other is [`Counts`](super::counts::Counts).
-#[derive(Debug)]
-pub(super) struct Costs {
+/// Pairs events, so that [`Costs`] can be told what is over.
+#[derive(Debug, Default)]
+pub(super) struct Pairing {
     spans: Spans,
     boots: Boots,
-    tally: Tally,
+}
+
+impl Pairing {
+    /// What follows is of another source; what was open has no end.
+    pub(super) fn begin(&mut self, boot_id: Option<&str>, done: impl FnMut(u32, Span)) {
+        self.finish(done);
+        self.boots.begin(boot_id);
+    }
+
+    /// Nothing follows.
+    pub(super) fn finish(&mut self, mut done: impl FnMut(u32, Span)) {
+        let boot = self.boots.number();
+        self.spans.finish(|span| done(boot, span));
+    }
+
+    pub(super) fn event(
+        &mut self,
+        facts: &EventFacts<'_>,
+        record: &Record<'_>,
+        mut done: impl FnMut(u32, Span),
+    ) {
+        self.boots.see();
+        let boot = self.boots.number();
+        self.spans.push_decoded(facts, record, |span| done(boot, span));
+    }
+
+    pub(super) fn gap(&mut self, gap: &Gap, mut done: impl FnMut(u32, Span)) {
+        self.boots.see();
+        let boot = self.boots.number();
+        self.spans.push_gap(gap, |span| done(boot, span));
+    }
 }
 
 /// What the spans came to.
 #[derive(Debug)]
-struct Tally {
+pub(super) struct Costs {
     kinds: [KindTally; SpanKind::ALL.len()],
     /// The last resets, at most `top`.
     resets: VecDeque<ResetSummary>,
@@ -65,45 +95,28 @@ const MOST_GPUS: usize = 1024;
 
 impl Costs {
     pub(super) fn new(options: Options) -> Self {
+        let kind = |_| KindTally { durations: Durations::new(), outcomes: [0; Outcome::ALL.len()] };
+        let eviction = |_| Eviction { evictions: 0, reschedules: 0, durations: Durations::new() };
         Self {
-            spans: Spans::new(Limits::default()),
-            boots: Boots::default(),
-            tally: Tally::new(options.top),
+            kinds: std::array::from_fn(kind),
+            resets: VecDeque::new(),
+            top: options.top,
+            causes: Vec::new(),
+            down: Vec::new(),
+            memory: Memory::new(),
+            evictions: std::array::from_fn(eviction),
+            lives: Frequent::new(PROCESSES),
         }
-    }
-
-    /// What follows is of another source; what was open has no end.
-    pub(super) fn begin(&mut self, boot_id: Option<&str>) {
-        self.finish();
-        self.boots.begin(boot_id);
-    }
-
-    /// Nothing follows.
-    pub(super) fn finish(&mut self) {
-        let (tally, boot) = (&mut self.tally, self.boots.number());
-        self.spans.finish(|span| tally.span(boot, &span));
-    }
-
-    pub(super) fn event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
-        self.boots.see();
-        let (tally, boot) = (&mut self.tally, self.boots.number());
-        self.spans.push_decoded(facts, record, |span| tally.span(boot, &span));
-    }
-
-    pub(super) fn gap(&mut self, gap: &Gap) {
-        self.boots.see();
-        let (tally, boot) = (&mut self.tally, self.boots.number());
-        self.spans.push_gap(gap, |span| tally.span(boot, &span));
     }
 
     /// What a process's own spans came to.
     pub(super) fn life(&mut self, who: Who) -> Life {
-        self.tally.lives.get(&who).copied().unwrap_or_default()
+        self.lives.get(&who).copied().unwrap_or_default()
     }
 
     /// How often a GPU was reset, and how long it was down.
     pub(super) fn down(&self, gpu: GpuId) -> (u64, u64) {
-        let of_gpu = self.tally.down.iter().find(|(one, ..)| is_same(*one, gpu));
+        let of_gpu = self.down.iter().find(|(one, ..)| is_same(*one, gpu));
         of_gpu.map_or((0, 0), |(_, resets, down_ns)| (*resets, *down_ns))
     }
 
@@ -112,7 +125,7 @@ impl Costs {
         &mut self,
         top: usize,
     ) -> (Ranking<ThrashingRange>, Ranking<FaultHotSpot>, Vec<MigrationSummary>) {
-        let memory = std::mem::replace(&mut self.tally.memory, Memory::new());
+        let memory = std::mem::replace(&mut self.memory, Memory::new());
         let migrations = memory.migrations();
         let (thrashing, hot_spots) = memory.into_rankings(top);
         (thrashing, hot_spots, migrations)
@@ -127,21 +140,21 @@ impl Costs {
                 outcomes: outcomes.filter(|(_, count)| *count > 0).collect(),
             }
         };
-        SpanKind::ALL.into_iter().zip(&self.tally.kinds).map(of_kind).collect()
+        SpanKind::ALL.into_iter().zip(&self.kinds).map(of_kind).collect()
     }
 
     pub(super) fn reset_causes(&self) -> Vec<CauseSummary> {
-        let mut causes = self.tally.causes.clone();
+        let mut causes = self.causes.clone();
         causes.sort_by_key(|cause| std::cmp::Reverse(cause.resets));
         causes
     }
 
     pub(super) fn resets(&self) -> Vec<ResetSummary> {
-        self.tally.resets.iter().copied().collect()
+        self.resets.iter().copied().collect()
     }
 
     pub(super) fn evictions(&self) -> Vec<EvictionSummary> {
-        let all = self.tally.evictions.iter().enumerate();
+        let all = self.evictions.iter().enumerate();
         let mut evictions: Vec<_> = all
             .filter(|(_, eviction)| eviction.evictions > 0)
             .map(|(index, eviction)| EvictionSummary {
@@ -154,25 +167,9 @@ impl Costs {
         evictions.sort_by_key(|eviction| std::cmp::Reverse(eviction.evictions));
         evictions
     }
-}
 
-impl Tally {
-    fn new(top: usize) -> Self {
-        let kind = |_| KindTally { durations: Durations::new(), outcomes: [0; Outcome::ALL.len()] };
-        let eviction = |_| Eviction { evictions: 0, reschedules: 0, durations: Durations::new() };
-        Self {
-            kinds: std::array::from_fn(kind),
-            resets: VecDeque::new(),
-            top,
-            causes: Vec::new(),
-            down: Vec::new(),
-            memory: Memory::new(),
-            evictions: std::array::from_fn(eviction),
-            lives: Frequent::new(PROCESSES),
-        }
-    }
-
-    fn span(&mut self, boot: u32, span: &Span) {
+    /// Takes a span of that boot.
+    pub(super) fn span(&mut self, boot: u32, span: &Span) {
         let tally = &mut self.kinds[span.kind() as usize];
         tally.outcomes[span.outcome as usize] += 1;
         let took_ns = span.duration_ns().filter(|_| span.outcome.is_paired());

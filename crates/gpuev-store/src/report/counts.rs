@@ -21,7 +21,7 @@ pub(super) const PROCESSES: usize = 1024;
 const MOST_GPUS: usize = 1024;
 const MINUTE_NS: i64 = 60_000_000_000;
 
-/// The half of a report that looks at each event by itself; the other is [`Costs`].
+/// The part of a report that looks at each event by itself; the other is [`Costs`].
 #[derive(Debug)]
 pub(super) struct Counts {
     options: Options,
@@ -247,7 +247,6 @@ impl Counts {
     pub(super) fn into_report(mut self, mut costs: Costs) -> Report {
         self.end_source();
         let top = self.options.top;
-        costs.finish();
         let (thrashing, fault_hot_spots, migrations) = costs.take_memory(top);
         let mut gaps = self.gaps;
         gaps.sort_by_key(|gap| GapCause::ALL.iter().position(|cause| *cause == gap.cause));

@@ -2,7 +2,7 @@
 
 use gpuev::{EventFacts, Gap, Item, Record};
 
-use super::costs::Costs;
+use super::costs::{Costs, Pairing};
 use super::counts::Counts;
 use super::summary::{Report, Source};
 
@@ -27,11 +27,12 @@ impl Default for Options {
 
 /// Makes a [`Report`] of items, in bounded memory.
 ///
-/// It has two halves that know nothing of each other, so that each may have a thread of its own: what is counted
-/// event by event, and what is paired.
+/// Its parts give each other nothing back, so that each may have a thread of its own: what is counted event by
+/// event, what is paired, and what the pairs come to.
 #[derive(Debug)]
 pub struct Reporter {
     counts: Counts,
+    pairing: Pairing,
     costs: Costs,
 }
 
@@ -39,12 +40,14 @@ impl Reporter {
     /// Nothing seen.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { counts: Counts::new(options), costs: Costs::new(options) }
+        let (counts, costs) = (Counts::new(options), Costs::new(options));
+        Self { counts, pairing: Pairing::default(), costs }
     }
 
     /// What follows is from `source`. What was open in the one before has no end.
     pub fn begin(&mut self, source: Source) {
-        self.costs.begin(source.boot_id.as_deref());
+        let costs = &mut self.costs;
+        self.pairing.begin(source.boot_id.as_deref(), |boot, span| costs.span(boot, &span));
         self.counts.begin(source);
     }
 
@@ -59,18 +62,22 @@ impl Reporter {
     /// Takes the next event, `record` being what `facts.raw` decodes to.
     pub fn push_event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
         self.counts.event(facts, record);
-        self.costs.event(facts, record);
+        let costs = &mut self.costs;
+        self.pairing.event(facts, record, |boot, span| costs.span(boot, &span));
     }
 
     /// Takes the next gap.
     pub fn push_gap(&mut self, gap: &Gap) {
         self.counts.gap(gap);
-        self.costs.gap(gap);
+        let costs = &mut self.costs;
+        self.pairing.gap(gap, |boot, span| costs.span(boot, &span));
     }
 
     /// What all came to.
     #[must_use]
-    pub fn finish(self) -> Report {
+    pub fn finish(mut self) -> Report {
+        let costs = &mut self.costs;
+        self.pairing.finish(|boot, span| costs.span(boot, &span));
         self.counts.into_report(self.costs)
     }
 }

@@ -1,6 +1,7 @@
 //! A report of a history.
 //!
-//! This thread reads, and each half of a report has a thread of its own: they look at the same batches.
+//! This thread reads batches. Two others look at each: one counts, one pairs and gives what is over to a third,
+//! which tells what it cost. That is as much for each as for two processors.
 
 use std::iter::Peekable;
 use std::ops::ControlFlow;
@@ -8,27 +9,32 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
+use gpuev::span::Span;
 use gpuev::{Error, ErrorKind, EventFacts, Gap, Record, Result};
 
 use crate::bulk::{Bulk, BulkItem, Damaged};
 use crate::{History, Query, RecordedSession};
 
-use super::costs::Costs;
+use super::costs::{Costs, Pairing};
 use super::counts::Counts;
 use super::fold::Options;
 use super::summary::{Report, Source};
 
-/// Batches that wait for a half: some 2 MB.
-const WAITING: usize = 4;
+/// Batches that wait for a part, of at most 0.5 MB as a rule.
+const BATCHES: usize = 4;
+/// Spans that are handed over together: 100 KB, which memory has at hand.
+const SPANS: usize = 512;
+/// How often that may wait.
+const SPANS_WAITING: usize = 16;
 
-/// A half of a report.
-trait Half: Send {
+/// A part of a report that looks at events.
+trait Part: Send {
     fn begin(&mut self, source: Source);
     fn event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>);
     fn gap(&mut self, gap: &Gap);
 }
 
-impl Half for Counts {
+impl Part for Counts {
     fn begin(&mut self, source: Source) {
         self.begin(source);
     }
@@ -42,69 +48,116 @@ impl Half for Counts {
     }
 }
 
-impl Half for Costs {
-    fn begin(&mut self, source: Source) {
-        self.begin(source.boot_id.as_deref());
+/// Pairs, and hands over.
+struct Pairs {
+    pairing: Pairing,
+    done: Done,
+}
+
+/// Spans on their way.
+struct Done {
+    to: SyncSender<Vec<(u32, Span)>>,
+    spans: Vec<(u32, Span)>,
+}
+
+impl Done {
+    fn put(&mut self, boot: u32, span: Span) {
+        self.spans.push((boot, span));
+        if self.spans.len() == SPANS {
+            self.flush();
+        }
     }
 
-    fn event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
-        self.event(facts, record);
-    }
-
-    fn gap(&mut self, gap: &Gap) {
-        self.gap(gap);
+    fn flush(&mut self) {
+        let full = std::mem::replace(&mut self.spans, Vec::with_capacity(SPANS));
+        // Who takes them ends last.
+        let _taken = self.to.send(full);
     }
 }
 
-/// What a half makes of what it is given.
-struct Fold<'q, H> {
-    half: H,
+impl Part for Pairs {
+    fn begin(&mut self, source: Source) {
+        let done = &mut self.done;
+        self.pairing.begin(source.boot_id.as_deref(), |boot, span| done.put(boot, span));
+    }
+
+    fn event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
+        let done = &mut self.done;
+        self.pairing.event(facts, record, |boot, span| done.put(boot, span));
+    }
+
+    fn gap(&mut self, gap: &Gap) {
+        let done = &mut self.done;
+        self.pairing.gap(gap, |boot, span| done.put(boot, span));
+    }
+}
+
+impl Drop for Pairs {
+    /// The stream is over.
+    fn drop(&mut self) {
+        let done = &mut self.done;
+        self.pairing.finish(|boot, span| done.put(boot, span));
+        done.flush();
+    }
+}
+
+/// What a part makes of batches.
+struct Fold<'q, P> {
+    part: P,
     query: &'q Query,
     /// Those that have not begun.
     sessions: Peekable<std::vec::IntoIter<(i64, Source)>>,
     current: Option<i64>,
 }
 
-impl<H: Half> Fold<'_, H> {
+impl<P: Part> Fold<'_, P> {
     fn take(&mut self, bulk: &Bulk) -> std::result::Result<(), Damaged> {
-        let Self { half, query, sessions, current } = self;
+        let Self { part, query, sessions, current } = self;
         bulk.visit(query, |session, item| {
             if *current != Some(session) {
                 *current = Some(session);
                 while let Some((_, source)) = sessions.next_if(|(id, _)| *id <= session) {
-                    half.begin(source);
+                    part.begin(source);
                 }
             }
             match item {
-                BulkItem::Event(facts, record) => half.event(&facts, &record),
-                BulkItem::Gap(gap) => half.gap(gap),
+                BulkItem::Event(facts, record) => part.event(&facts, &record),
+                BulkItem::Gap(gap) => part.gap(gap),
             }
         })
     }
 
-    fn finish(mut self) -> H {
-        self.sessions.for_each(|(_, source)| self.half.begin(source));
-        self.half
+    fn finish(mut self) -> P {
+        self.sessions.for_each(|(_, source)| self.part.begin(source));
+        self.part
     }
 }
 
-type Folding<'scope, H> = ScopedJoinHandle<'scope, std::result::Result<H, Damaged>>;
+type Folding<'scope, P> = ScopedJoinHandle<'scope, std::result::Result<P, Damaged>>;
 
-/// Lets `half` take what is sent. It ends with the last batch, or where one is damaged.
-fn spawn<'scope, H: Half + 'scope>(
+/// Lets a part take what is sent. It ends with the last batch, or where one is damaged.
+fn fold<'scope, P: Part + 'scope>(
     scope: &'scope Scope<'scope, '_>,
-    mut fold: Fold<'scope, H>,
-) -> Result<(SyncSender<Arc<Bulk>>, Folding<'scope, H>)> {
-    let (sender, receiver): (_, Receiver<Arc<Bulk>>) = sync_channel(WAITING);
+    name: &str,
+    mut fold: Fold<'scope, P>,
+) -> Result<(SyncSender<Arc<Bulk>>, Folding<'scope, P>)> {
+    let (sender, receiver): (_, Receiver<Arc<Bulk>>) = sync_channel(BATCHES);
     let work = move || {
         receiver.iter().try_for_each(|bulk| fold.take(&bulk))?;
         Ok(fold.finish())
     };
-    let thread = std::thread::Builder::new()
-        .name("gpuev-report".to_owned())
+    Ok((sender, spawn(scope, name, work)?))
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
         .spawn_scoped(scope, work)
-        .map_err(|error| Error::io("start a thread for the report", error))?;
-    Ok((sender, thread))
+        .map_err(|error| Error::io("start a thread for the report", error))
 }
 
 impl History {
@@ -124,25 +177,34 @@ impl History {
             sessions.map(|recorded| (recorded.id, self.source(recorded))).collect();
         let sessions = sessions.into_iter().peekable();
         std::thread::scope(|scope| {
-            let (half, current) = (Counts::new(options), None);
-            let fold = Fold { half, query, sessions: sessions.clone(), current };
-            let (to_counts, counts) = spawn(scope, fold)?;
-            let fold = Fold { half: Costs::new(options), query, sessions, current };
-            let (to_costs, costs) = spawn(scope, fold)?;
+            let (part, current) = (Counts::new(options), None);
+            let counts = Fold { part, query, sessions: sessions.clone(), current };
+            let (to_counts, counts) = fold(scope, "gpuev-counts", counts)?;
+            let (to, done) = sync_channel(SPANS_WAITING);
+            let costs = spawn(scope, "gpuev-costs", move || {
+                let mut costs = Costs::new(options);
+                done.iter().flatten().for_each(|(boot, span)| costs.span(boot, &span));
+                costs
+            })?;
+            let done = Done { to, spans: Vec::with_capacity(SPANS) };
+            let part = Pairs { pairing: Pairing::default(), done };
+            let pairs = Fold { part, query, sessions, current };
+            let (to_pairs, pairs) = fold(scope, "gpuev-pairs", pairs)?;
             self.batches(query, |bulk| {
                 let bulk = Arc::new(bulk);
-                let sent = to_counts.send(Arc::clone(&bulk)).and_then(|()| to_costs.send(bulk));
+                let sent = to_counts.send(Arc::clone(&bulk)).and_then(|()| to_pairs.send(bulk));
                 // Who has ended says why.
                 if sent.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
-            drop((to_counts, to_costs));
-            Ok(self.join(counts)?.into_report(self.join(costs)?))
+            drop((to_counts, to_pairs));
+            let counts = self.whole(join(counts)?)?;
+            drop(self.whole(join(pairs)?)?);
+            Ok(counts.into_report(join(costs)?))
         })
     }
 
-    fn join<H>(&self, folding: Folding<'_, H>) -> Result<H> {
-        let panicked = |_| Error::new(ErrorKind::Stopped, "a thread of the report panicked");
-        folding.join().map_err(panicked)?.map_err(|Damaged| self.damaged())
+    fn whole<P>(&self, part: std::result::Result<P, Damaged>) -> Result<P> {
+        part.map_err(|Damaged| self.damaged())
     }
 
     fn source(&self, recorded: RecordedSession) -> Source {
@@ -157,4 +219,8 @@ impl History {
             to_unix_ns: session.ended.map(|ended| ended.unix_ns),
         }
     }
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T> {
+    thread.join().map_err(|_| Error::new(ErrorKind::Stopped, "a thread of the report panicked"))
 }

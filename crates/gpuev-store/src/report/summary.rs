@@ -66,7 +66,7 @@ impl Report {
     /// Events that are known to be lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.gaps.iter().map(|gap| gap.lost).sum()
+        self.gaps.iter().fold(0, |lost, gap| lost.saturating_add(gap.lost))
     }
 
     /// Events a minute, over the time watched; `None` where that is nothing.

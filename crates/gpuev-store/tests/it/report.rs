@@ -1,6 +1,7 @@
 //! Reports are held against what the simulator knows it emitted, and against files.
 
 mod golden;
+mod packed;
 mod stream;
 mod truth;
 

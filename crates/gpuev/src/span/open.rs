@@ -4,6 +4,7 @@
 //! the vector has grown to what is open at most, nothing is allocated.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::key::{Key, Seeds};
 use super::{Span, SpanKind};
@@ -69,11 +70,6 @@ impl OpenSpans {
         self.queues[kind as usize].length
     }
 
-    /// How many of `key` are open.
-    pub(super) fn depth(&self, key: &Key) -> u32 {
-        self.stacks.get(key).map_or(0, |stack| stack.depth)
-    }
-
     /// The newest of `key`.
     pub(super) fn newest(&self, key: &Key) -> Option<Place> {
         Place::some(self.stacks.get(key)?.top)
@@ -116,36 +112,32 @@ impl OpenSpans {
         &self.slots[place.0 as usize]
     }
 
-    /// Opens `span`.
-    pub(super) fn insert(&mut self, key: Key, span: Span, opened_ns: u64) {
-        let queue = self.queues[span.kind() as usize];
-        let below = self.stacks.get(&key).map_or(NONE, |stack| stack.top);
-        let slot =
-            Slot { key, span, opened_ns, below, above: NONE, older: queue.newest, newer: NONE };
-        let index = self.place(slot);
+    /// Opens `span`. Returns how many of `key` are open now.
+    pub(super) fn insert(&mut self, key: Key, span: Span, opened_ns: u64) -> u32 {
+        let queue = &mut self.queues[span.kind() as usize];
+        let index = self.free.last().copied().unwrap_or_else(|| {
+            u32::try_from(self.slots.len()).expect("limits should keep the count below 2^32")
+        });
+        let fresh = Stack { bottom: index, top: NONE, depth: 0 };
+        let stack = self.stacks.entry(key).or_insert(fresh);
+        let (below, older) = (stack.top, queue.newest);
+        let slot = Slot { key, span, opened_ns, below, above: NONE, older, newer: NONE };
+        stack.top = index;
+        stack.depth += 1;
+        queue.newest = index;
+        queue.length += 1;
+        match older {
+            NONE => queue.oldest = index,
+            older => self.slots[older as usize].newer = index,
+        }
         if below != NONE {
             self.slots[below as usize].above = index;
         }
-        let fresh = Stack { bottom: index, top: index, depth: 0 };
-        let stack = self.stacks.entry(key).or_insert(fresh);
-        stack.top = index;
-        stack.depth += 1;
-        match queue.newest {
-            NONE => self.queues[span.kind() as usize].oldest = index,
-            newest => self.slots[newest as usize].newer = index,
+        match self.free.pop() {
+            Some(free) => self.slots[free as usize] = slot,
+            None => self.slots.push(slot),
         }
-        let queue = &mut self.queues[span.kind() as usize];
-        queue.newest = index;
-        queue.length += 1;
-    }
-
-    fn place(&mut self, slot: Slot) -> u32 {
-        if let Some(index) = self.free.pop() {
-            self.slots[index as usize] = slot;
-            return index;
-        }
-        self.slots.push(slot);
-        u32::try_from(self.slots.len() - 1).expect("limits should keep the count below 2^32")
+        stack.depth
     }
 
     /// Takes it out.
@@ -158,10 +150,12 @@ impl OpenSpans {
 
     fn leave_stack(&mut self, place: Place) {
         let Slot { key, below, above, .. } = *self.slot(place);
-        let stack = self.stacks.get_mut(&key).expect("an open span should be in its stack");
+        // Every open span is in its stack.
+        let Entry::Occupied(mut entry) = self.stacks.entry(key) else { return };
+        let stack = entry.get_mut();
         stack.depth -= 1;
         if stack.depth == 0 {
-            self.stacks.remove(&key);
+            entry.remove();
             return;
         }
         match above {

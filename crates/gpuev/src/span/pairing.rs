@@ -213,15 +213,14 @@ impl Spans {
         if kind == SpanKind::Process {
             self.process_over(&span, done);
         }
-        if self.open.depth(&key) >= self.limits.nesting(kind) {
-            self.expire(self.open.bottom(&key), Outcome::Superseded, done);
-        }
-        if self.open.count(kind) >= self.limits.open_per_kind.clamp(1, 1 << 30) {
-            self.expire(self.open.oldest(kind), Outcome::Capacity, done);
-        }
         let blind = self.blind_until.get(&GpuKey::of(span.gpu));
         span.across_gap = blind.is_some_and(|until| time.boot_ns <= *until);
-        self.open.insert(key, span, self.now_ns);
+        if self.open.insert(key, span, self.now_ns) > self.limits.nesting(kind) {
+            self.expire(self.open.bottom(&key), Outcome::Superseded, done);
+        }
+        if self.open.count(kind) > self.limits.open_per_kind.clamp(1, 1 << 30) {
+            self.expire(self.open.oldest(kind), Outcome::Capacity, done);
+        }
         let due = self.now_ns.saturating_add(self.limits.timeout_ns(kind));
         self.deadline_ns = self.deadline_ns.min(due);
     }
