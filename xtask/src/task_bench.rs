@@ -16,10 +16,11 @@ use table::Table;
 /// A benchmark: its name, the crate it needs, how it is run. The folder is that of the programs in C.
 type Suite = (&'static str, &'static str, fn(&Path) -> Result<Command>);
 
-const SUITES: [Suite; 3] = [
+const SUITES: [Suite; 4] = [
     ("decode", "gpuev-kfd", |_| bench("gpuev-kfd", "decoder")),
     ("sscanf", "gpuev-cli", |programs| Ok(sscanf(programs))),
     ("live", "gpuev-cli", live),
+    ("exchange", "gpuev-cli", |_| bench("gpuev-cli", "exchange")),
 ];
 const IN_C: &str = "crates/gpuev-cli/benches/c";
 
