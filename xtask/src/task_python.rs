@@ -9,7 +9,7 @@ use crate::report::Outcome;
 use crate::tools::has_program;
 use crate::workspace::{cargo, has, root, target};
 
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "duckdb",
     "flit_core",
     "maturin",
@@ -19,6 +19,7 @@ const PACKAGES: [&str; 9] = [
     "pytest",
     "pytest-asyncio",
     "pytest-timeout",
+    "viztracer",
 ];
 const CRATE: &str = "crates/gpuev-python";
 /// What other programs see of the tables that are exported.
