@@ -16,11 +16,12 @@ use table::Table;
 /// A benchmark: its name, the crate it needs, how it is run. The folder is that of the programs in C.
 type Suite = (&'static str, &'static str, fn(&Path) -> Result<Command>);
 
-const SUITES: [Suite; 4] = [
+const SUITES: [Suite; 5] = [
     ("decode", "gpuev-kfd", |_| bench("gpuev-kfd", "decoder")),
     ("sscanf", "gpuev-cli", |programs| Ok(sscanf(programs))),
     ("live", "gpuev-cli", live),
     ("exchange", "gpuev-cli", |_| bench("gpuev-cli", "exchange")),
+    ("agent", "gpuev-agent", |_| bench("gpuev-agent", "flood")),
 ];
 const IN_C: &str = "crates/gpuev-cli/benches/c";
 

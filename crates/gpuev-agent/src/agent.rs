@@ -3,10 +3,12 @@
 //! One thread, the worker, makes signals of what the monitor gives and hands them on. What listens to people
 //! and programs (the control socket, HTTP) sees the agent through [`Shared`] and asks the worker for changes.
 
+mod outputs;
 mod recording;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -18,11 +20,15 @@ use gpuev::time::{Anchor, boot_now_ns};
 use gpuev::{Bdf, Error, ErrorKind, Filter, Gpu, GpuId, Machine, Monitor, Result};
 use gpuev_store::Progress;
 
+use crate::alert::Book;
 use crate::blind::{AliveNote, blind_since_ns};
 use crate::config::Config;
+use crate::http::HttpServer;
 use crate::live::Live;
 use crate::pipeline::Pipeline;
+use crate::rule::RuleSet;
 
+use outputs::{Outputs, sink_context};
 use recording::Recording;
 use worker::{Command, Worker};
 
@@ -36,6 +42,7 @@ pub(crate) fn say(text: &str) {
 #[derive(Debug)]
 pub struct Agent {
     shared: Arc<Shared>,
+    http: Option<HttpServer>,
     worker: JoinHandle<()>,
 }
 
@@ -50,6 +57,8 @@ pub struct Shared {
     pub live: Live,
     /// The history, if one is kept.
     pub history: Option<PathBuf>,
+    /// The alerts.
+    pub book: Book,
     monitor: Mutex<Watching>,
     commands: Mutex<Sender<Command>>,
     state: Mutex<State>,
@@ -94,11 +103,25 @@ pub struct Status {
 }
 
 impl Agent {
+    /// Whether an agent of `machine` could be started by `config`: its rules, and its sinks' templates and
+    /// secrets. Gives the rules. Connects to nobody.
+    ///
+    /// # Errors
+    /// What is wrong, with its place.
+    pub fn check(machine: &Machine, config: &Config) -> Result<RuleSet> {
+        let wrong = |why: String| Error::new(ErrorKind::InvalidInput, why);
+        let rules = config.rules.load().map_err(|problems| wrong(problems.to_string()))?;
+        let checked = config.sinks.check(&sink_context(machine, config));
+        checked.map_err(|invalid| wrong(invalid.to_string()))?;
+        Ok(rules)
+    }
+
     /// Starts to watch `machine`. It may have no GPU yet.
     ///
     /// # Errors
     /// Where the state folder or the history cannot be written, or no thread or descriptor is left.
     pub fn start(machine: &Machine, config: &Config) -> Result<Self> {
+        let rules = Self::check(machine, config)?;
         let state_dir = &config.agent.state_dir;
         std::fs::create_dir_all(state_dir).map_err(|error| {
             Error::io(format!("create {}", state_dir.display()), error)
@@ -127,13 +150,16 @@ impl Agent {
             machine: machine.clone(),
             live: Live::new(buffer, started.unix_ns.cast_unsigned()),
             history,
+            book: Book::new(),
             monitor: Mutex::new(Watching { monitor: Some(monitor), yielded_since_boot_ns: None }),
             commands: Mutex::new(commands),
             state: Mutex::new(State { config: config.clone(), ..State::default() }),
             signals: AtomicU64::new(0),
         });
+        let http = HttpServer::start(&config.http, &shared)?;
         let worker = Worker {
             pipeline: Pipeline::live(machine, config)?,
+            outputs: Outputs::start(&shared, config, rules)?,
             alive: AliveNote::open(state_dir, machine)?,
             shared: Arc::clone(&shared),
             items,
@@ -145,13 +171,19 @@ impl Agent {
             .name("gpuev-agent".to_owned())
             .spawn(move || worker.run(&gaps))
             .map_err(|error| Error::io("start the agent's thread", error))?;
-        Ok(Self { shared, worker })
+        Ok(Self { shared, http, worker })
     }
 
     /// What others may see of it.
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Where its HTTP API listens.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpServer::address)
     }
 
     /// Whether it has ended without having been asked to.
@@ -168,19 +200,26 @@ impl Agent {
         drop(self.shared.watching().monitor.take());
         let ended = self.worker.join();
         self.shared.live.close();
+        if let Some(http) = self.http {
+            http.stop();
+        }
         ended.map_err(|_| Error::new(ErrorKind::Stopped, "the agent's thread panicked"))
     }
 }
 
 impl Shared {
-    /// Goes on by another configuration, without losing an event. Returns the keys whose change needs a
+    /// Goes on by another configuration, without losing an event. Returns the sections whose change needs a
     /// restart.
-    pub fn reload(&self, config: &Config) -> Vec<&'static str> {
+    ///
+    /// # Errors
+    /// What is wrong with its rules or sinks; then it goes on by that of before.
+    pub fn reload(&self, config: &Config) -> Result<Vec<&'static str>> {
+        let rules = Agent::check(&self.machine, config)?;
         let before = std::mem::replace(&mut self.state().config, config.clone());
         let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         // Without a worker the agent is ending, and by what it goes on does not matter.
-        let _ending = commands.send(Command::Set(Box::new(config.clone())));
-        before.restarts(config)
+        let _ending = commands.send(Command::Set(Box::new(config.clone()), rules));
+        Ok(before.restarts(config))
     }
 
     /// The configuration in force.

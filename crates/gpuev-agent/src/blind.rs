@@ -15,6 +15,9 @@ use gpuev_store::{History, Query};
 /// takes microseconds.
 const SURELY_QUEUED_NS: u64 = 1_000_000_000;
 
+/// The latest item is among the last: those that wait for a name are some milliseconds late.
+const LAST_ITEMS: i64 = 4096;
+
 /// A note is a boot id and a number, 36 and at most 20 digits.
 const NOTE_LENGTH: usize = 64;
 
@@ -103,15 +106,12 @@ fn last_recorded(path: &Path) -> Result<Option<(String, u64)>> {
     let Some(last) = history.sessions()?.pop() else { return Ok(None) };
     let session = last.session;
     let mut until_ns = session.ended.map_or(session.started.boot_ns, |ended| ended.boot_ns);
-    let last_item = history.last_item()?;
-    if last_item >= last.first_item {
-        let query = Query::new().after_item(last_item - 1);
-        if let Some(item) = history.items(&query).next() {
-            until_ns = until_ns.max(match item? {
-                Item::Event(event) => event.time.received_boot_ns,
-                Item::Gap(gap) => gap.to_boot_ns,
-            });
-        }
+    let first = (history.last_item()? - LAST_ITEMS).max(last.first_item - 1);
+    for item in history.items(&Query::new().after_item(first)) {
+        until_ns = until_ns.max(match item? {
+            Item::Event(event) => event.time.received_boot_ns,
+            Item::Gap(gap) => gap.to_boot_ns,
+        });
     }
     Ok(Some((session.boot_id.unwrap_or_default(), until_ns)))
 }

@@ -3,6 +3,7 @@
 
 mod error;
 mod events;
+mod rules;
 
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,11 @@ use gpuev::{EventType, Severity};
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Period, Size};
+use crate::sink;
 
 pub use error::ConfigError;
 pub use events::{EventMode, Events};
+pub use rules::RuleSettings;
 
 /// Where the configuration is looked for if nobody says.
 pub const DEFAULT_FILE: &str = "/etc/gpuev/agent.toml";
@@ -32,6 +35,10 @@ pub struct Config {
     pub events: Events,
     /// When GPUs are asked how they are doing.
     pub health: HealthSettings,
+    /// What is wrong.
+    pub rules: RuleSettings,
+    /// Where signals and alerts go: `docs/sinks.md`.
+    pub sinks: sink::Settings,
     /// The HTTP API.
     pub http: HttpSettings,
     /// The local socket.

@@ -13,6 +13,7 @@ pub mod attribution;
 pub mod blind;
 pub mod config;
 pub mod health_watch;
+pub mod http;
 pub mod live;
 pub mod notify;
 pub mod pipeline;

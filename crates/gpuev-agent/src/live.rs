@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use gpuev::Severity;
 use tokio::sync::Notify;
 
 /// What an entry costs beside its text.
@@ -36,6 +37,8 @@ pub struct Entry {
     pub number: u64,
     /// `event`, `gap`, `span`, …, or `alert`.
     pub kind: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
     /// Its JSON.
     pub json: Arc<str>,
 }
@@ -84,6 +87,12 @@ impl Position {
     pub fn at(self, entry: &Entry) -> Self {
         Self { number: entry.number, ..self }
     }
+
+    /// The place before an entry of the same run.
+    #[must_use]
+    pub fn before(self, entry: &Entry) -> Self {
+        Self { number: entry.number - 1, ..self }
+    }
 }
 
 impl std::fmt::Display for Position {
@@ -101,9 +110,9 @@ impl Live {
     }
 
     /// Adds what happened.
-    pub fn publish(&self, kind: &'static str, json: &Arc<str>) {
+    pub fn publish(&self, kind: &'static str, severity: Severity, json: &Arc<str>) {
         let mut ring = self.lock();
-        let entry = Entry { number: ring.next, kind, json: Arc::clone(json) };
+        let entry = Entry { number: ring.next, kind, severity, json: Arc::clone(json) };
         ring.next += 1;
         ring.bytes += entry.json.len() + OVERHEAD;
         ring.entries.push_back(entry);

@@ -126,7 +126,7 @@ fn record(
         let taken_until_ns = record_burst(&mut writer, &mut items, first, counts)?;
         describe(&mut writer, processes)?;
         writer.commit()?;
-        counts.safe_boot_ns.store(taken_until_ns, Ordering::Release);
+        counts.safe_boot_ns.fetch_max(taken_until_ns, Ordering::Release);
         counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
     }
     writer.close()
@@ -146,10 +146,11 @@ fn record_burst(
     let mut received_ns = 0;
     while let Some(item) = next {
         counts.add(&item);
-        received_ns = match &item {
+        // The latest: one that waits for its name is some milliseconds late.
+        received_ns = received_ns.max(match &item {
             Item::Event(event) => event.time.received_boot_ns,
             Item::Gap(gap) => gap.to_boot_ns,
-        };
+        });
         writer.append(&item)?;
         unlooked += 1;
         if unlooked >= ITEMS_BETWEEN_LOOKS {

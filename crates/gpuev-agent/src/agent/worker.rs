@@ -2,20 +2,20 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use gpuev::time::{Anchor, boot_now_ns};
 use gpuev::{Gap, Gpu, Item, Subscription};
 
+use super::outputs::Outputs;
 use super::recording::Recording;
 use super::{Shared, say};
 use crate::blind::AliveNote;
 use crate::config::Config;
 use crate::notify::Notifier;
 use crate::pipeline::Pipeline;
-use crate::signal::Signal;
+use crate::rule::RuleSet;
 
 /// Between looks at the clock, at what is asked, and at the GPUs.
 const TICK: Duration = Duration::from_secs(1);
@@ -26,20 +26,20 @@ const BURST: usize = 1024;
 /// What the worker is asked.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// To go on by another configuration.
-    Set(Box<Config>),
+    /// To go on by another configuration, with its rules.
+    Set(Box<Config>, RuleSet),
 }
 
 /// All that the thread owns.
-#[derive(Debug)]
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) items: Subscription,
     pub(super) pipeline: Pipeline,
+    pub(super) outputs: Outputs,
     pub(super) recording: Option<Recording>,
     pub(super) alive: AliveNote,
     pub(super) to_do: Receiver<Command>,
-    /// When the last item was received.
+    /// When the latest item was received.
     pub(super) received_ns: u64,
 }
 
@@ -82,24 +82,28 @@ impl Worker {
     }
 
     fn take(&mut self, item: &Item) {
-        self.received_ns = match item {
+        self.received_ns = self.received_ns.max(match item {
             Item::Event(event) => event.time.received_boot_ns,
             Item::Gap(gap) => gap.to_boot_ns,
-        };
-        let shared = &self.shared;
-        self.pipeline.push(item, &mut |signal| hand_on(shared, &signal));
+        });
+        let Self { pipeline, outputs, .. } = self;
+        pipeline.push(item, &mut |signal| outputs.signal(&signal));
     }
 
     fn tick(&mut self) {
         while let Ok(command) = self.to_do.try_recv() {
             match command {
-                Command::Set(config) => self.pipeline.set(&config.events, &config.health),
+                Command::Set(config, rules) => {
+                    self.pipeline.set(&config.events, &config.health);
+                    self.outputs.set(&config, rules);
+                }
             }
         }
         self.look_at_gpus();
-        let shared = &self.shared;
         let now = Anchor::now();
-        self.pipeline.tick(now, &mut |signal| hand_on(shared, &signal));
+        let Self { pipeline, outputs, shared, .. } = self;
+        pipeline.tick(now, &mut |signal| outputs.signal(&signal));
+        outputs.tick(now);
         if let Some(recording) = &mut self.recording {
             recording.tick(shared.watching().monitor.as_ref(), self.alive.safe_until_ns());
             self.alive.on_disk(recording.progress().safe_boot_ns);
@@ -121,8 +125,8 @@ impl Worker {
             return;
         }
         let unreadable: Vec<Gpu> = status.unreadable.into_iter().map(|(gpu, _)| gpu).collect();
-        let shared = &self.shared;
-        self.pipeline.gpus(&status.gpus, &unreadable, &mut |signal| hand_on(shared, &signal));
+        let Self { pipeline, outputs, .. } = self;
+        pipeline.gpus(&status.gpus, &unreadable, &mut |signal| outputs.signal(&signal));
     }
 
     /// What `systemctl status` shows.
@@ -138,26 +142,14 @@ impl Worker {
         line
     }
 
-    fn end(mut self) {
-        let shared = Arc::clone(&self.shared);
-        self.pipeline.finish(&mut |signal| hand_on(&shared, &signal));
-        if let Some(recording) = self.recording
+    fn end(self) {
+        let Self { mut pipeline, mut outputs, recording, .. } = self;
+        pipeline.finish(&mut |signal| outputs.signal(&signal));
+        outputs.stop();
+        if let Some(recording) = recording
             && let Err(error) = recording.finish()
         {
             say(&format!("the history's end is missing: {error}"));
         }
     }
-}
-
-/// Gives a signal to all who want it.
-fn hand_on(shared: &Shared, signal: &Signal) {
-    shared.signals.fetch_add(1, Ordering::Relaxed);
-    if let Some(health) = &signal.health {
-        let at = Anchor { boot_ns: signal.boot_ns, unix_ns: signal.unix_ns };
-        let key = (signal.gpu.bdf, signal.gpu.partition);
-        shared.state().health.insert(key, (at, Arc::clone(health)));
-    }
-    let mut text = String::with_capacity(512);
-    signal.write_json(&mut text);
-    shared.live.publish(signal.kind(), &text.into());
 }

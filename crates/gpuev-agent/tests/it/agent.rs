@@ -15,6 +15,7 @@ use crate::machine::{PATIENCE, machine_of};
 fn config(state_dir: &Path) -> Config {
     let mut config = Config::default();
     config.agent.state_dir = state_dir.to_owned();
+    config.http.listen = String::new();
     config
 }
 
@@ -110,14 +111,14 @@ fn a_reload_loses_nothing() {
     for pid in 0..200 {
         sim.emit(0, &start(1000 + pid));
         config.health.interval = gpuev_agent::quantity::Period::from_secs(u64::from(pid + 1));
-        assert_eq!(agent.shared().reload(&config), Vec::<&str>::new());
+        assert_eq!(agent.shared().reload(&config).unwrap(), Vec::<&str>::new());
     }
     let events = told(&agent, begin, "event", 200);
     let seqs: Vec<u64> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, (0..200).collect::<Vec<_>>());
     config.events = config.events.with(EventType::ProcessStart, EventMode::Off);
-    config.http.listen = String::new();
-    assert_eq!(agent.shared().reload(&config), ["history", "http"]);
+    config.http.listen = "127.0.0.1:0".to_owned();
+    assert_eq!(agent.shared().reload(&config).unwrap(), ["history", "http"]);
     agent.stop().unwrap();
     assert_eq!(items(&config.history_file()).len(), 200);
 }

@@ -14,12 +14,15 @@ fn document(name: &str) -> String {
 /// Keys with their sections, and values as they are written in the documentation.
 fn keys(table: &toml::Table) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for (section, keys) in table {
+    for (section, keys) in table.iter().filter(|(section, _)| *section != "sinks") {
         for (key, value) in keys.as_table().unwrap() {
             let (key, value) = match (section.as_str(), value) {
                 ("events", _) => ("events.TYPE".to_owned(), "by type".to_owned()),
                 (_, Value::String(text)) if text.is_empty() => (key.clone(), "none".to_owned()),
                 (_, Value::Array(list)) if list.is_empty() => (key.clone(), "none".to_owned()),
+                (_, Value::Array(list)) => {
+                    (key.clone(), format!("`{}`", list[0].as_str().unwrap()))
+                }
                 (_, Value::String(text)) => (key.clone(), format!("`{text}`")),
                 (_, value) => (key.clone(), format!("`{value}`")),
             };
@@ -52,7 +55,7 @@ fn every_key_is_documented_with_its_default() {
             let key = cells.next()?.strip_suffix('`')?.to_owned();
             Some((key, cells.next()?.to_owned()))
         })
-        .filter(|(key, _)| key.contains('.'))
+        .filter(|(key, _)| key.contains('.') && !key.starts_with("sinks."))
         .collect();
     let known = toml::Table::try_from(Config::default()).unwrap();
     assert_eq!(documented, keys(&known));

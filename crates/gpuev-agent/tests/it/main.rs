@@ -9,6 +9,7 @@ mod campaign;
 mod config;
 mod documents;
 mod health;
+mod http;
 mod machine;
 mod quantity;
 mod sink;

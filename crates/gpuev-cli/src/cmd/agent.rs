@@ -27,6 +27,8 @@ pub(crate) struct AgentArgs {
 pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     let mut config = args.read()?;
     if args.check {
+        Agent::check(&gpuev::Machine::host(), &config)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
         say("the configuration makes sense");
         return Ok(Exit::Success);
     }
@@ -42,18 +44,9 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
         if signal != SIGHUP {
             break;
         }
-        match args.read() {
-            Ok(mut config) => {
-                scratch.put_into(&mut config);
-                let later = agent.shared().reload(&config);
-                let later: String =
-                    later.iter().map(|name| format!("; [{name}] at restart")).collect();
-                say(&format!("the configuration was read again{later}"));
-            }
-            Err(failure) => {
-                failure.report();
-                say("it goes on by the configuration of before");
-            }
+        if let Err(failure) = args.reload(&agent, &scratch) {
+            failure.report();
+            say("it goes on by the configuration of before");
         }
     }
     agent.stop()?;
@@ -61,6 +54,15 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
 }
 
 impl AgentArgs {
+    fn reload(&self, agent: &Agent, scratch: &Scratch) -> Result<(), Failure> {
+        let mut config = self.read()?;
+        scratch.put_into(&mut config);
+        let later = agent.shared().reload(&config)?;
+        let later: String = later.iter().map(|name| format!("; [{name}] at restart")).collect();
+        say(&format!("the configuration was read again{later}"));
+        Ok(())
+    }
+
     fn read(&self) -> Result<Config, Failure> {
         let environment = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))

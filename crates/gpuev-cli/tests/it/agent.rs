@@ -89,3 +89,94 @@ fn a_configuration_is_checked_without_running() {
     assert_eq!(refused.code, Some(2));
     assert!(refused.err.contains("agent.toml:2:1: "), "{refused:?}");
 }
+
+/// The alerts that a file sink was given: id, revision, and the line.
+fn alerts(log: &Path) -> Vec<(String, u64, String)> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let record = |line: &str| {
+        // A line that was being written when the agent was killed is no record.
+        let record: serde_json::Value = serde_json::from_str(line).ok()?;
+        let id = record["id"].as_str().filter(|_| record["record"] == "alert")?.to_owned();
+        Some((id, record["revision"].as_u64()?, line.to_owned()))
+    };
+    text.lines().filter_map(record).collect()
+}
+
+#[test]
+fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind() {
+    const KILLS: i64 = 6;
+    let folder = tempfile::tempdir().unwrap();
+    let (config, state) = (folder.path().join("agent.toml"), folder.path().join("state"));
+    let log = folder.path().join("alerts.ndjson");
+    let text = format!(
+        "[agent]\nstate_dir = {state:?}\n[http]\nlisten = \"\"\n[control]\nsocket = \"\"\n\
+         [sinks.file.all]\npath = {log:?}\n"
+    );
+    fs::write(&config, text).unwrap();
+    let history = state.join("history.db");
+    let mut last = 0;
+    for round in 0..KILLS {
+        let mut served = Served::start(&config);
+        last = wait_for_events(&history, last + 500 + 700 * (round % 3));
+        served.running.child.kill().unwrap();
+        served.running.child.wait().unwrap();
+    }
+    let served = Served::start(&config);
+    wait_for_events(&history, last + 500);
+    served.end();
+
+    let history = History::open(&history).unwrap();
+    let sessions = history.sessions().unwrap();
+    assert_eq!(i64::try_from(sessions.len()).unwrap(), KILLS + 1);
+    let mut runs: Vec<Run> = sessions.iter().map(|_| Run::default()).collect();
+    let (mut items, mut number) = (history.items(&Query::new()), 0);
+    while let Some((place, item)) = items.next_placed().unwrap() {
+        number += 1;
+        assert_eq!(place.item, number, "no item is missing");
+        runs[usize::try_from(place.session).unwrap() - 1].add(&item);
+    }
+    for (before, run) in runs.iter().zip(&runs[1..]) {
+        assert_eq!(run.blind.len(), 2, "each GPU");
+        for (from, to) in &run.blind {
+            assert!(before.last_received <= *from && from <= to, "what was recorded was seen");
+            assert!(*from <= run.first_received, "what came after is of this run");
+        }
+    }
+    assert!(state.join("alerts.json").exists());
+    let mut told = std::collections::BTreeMap::new();
+    for (id, revision, line) in alerts(&log) {
+        let first = told.entry((id, revision)).or_insert_with(|| line.clone());
+        assert_eq!(*first, line, "one id and revision are one message");
+    }
+    assert!(!told.is_empty(), "the load has faults");
+}
+
+/// What one run of the agent recorded.
+#[derive(Default)]
+struct Run {
+    blind: Vec<(u64, u64)>,
+    first_received: u64,
+    last_received: u64,
+    next_seq: std::collections::BTreeMap<u32, u64>,
+}
+
+impl Run {
+    fn add(&mut self, item: &gpuev::Item) {
+        match item {
+            gpuev::Item::Gap(gap) if gap.cause == gpuev::GapCause::Reopened => {
+                self.blind.push((gap.from_boot_ns, gap.to_boot_ns));
+            }
+            gpuev::Item::Gap(_) => {}
+            gpuev::Item::Event(event) => {
+                let at = event.time.received_boot_ns;
+                if self.last_received == 0 {
+                    self.first_received = at;
+                }
+                self.last_received = self.last_received.max(at);
+                let next = self.next_seq.entry(event.gpu.index).or_insert(event.seq);
+                assert_eq!(event.seq, *next, "no event of a run is missing");
+                *next += 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Who is given signals: the live stream, the rules, and with what those find the sinks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gpuev::time::Anchor;
+use gpuev::{Error, ErrorKind, Machine, Result};
+
+use super::{Shared, say};
+use crate::alert::{AlertChange, StateFile};
+use crate::config::Config;
+use crate::rule::{Engine, RuleSet};
+use crate::signal::Signal;
+use crate::sink::{Context, Message, Sinks};
+
+/// How long sinks may go on with what waits when the agent ends. What they promised is on disk.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Everybody who is given signals.
+pub(super) struct Outputs {
+    shared: Arc<Shared>,
+    engine: Engine,
+    kept: StateFile,
+    boot_id: String,
+    sinks: Sinks,
+}
+
+/// What sinks need to know of the agent.
+pub(super) fn sink_context(machine: &Machine, config: &Config) -> Context {
+    Context {
+        spool_folder: config.agent.state_dir.join("spool"),
+        host: machine.hostname().unwrap_or_default(),
+        report: Arc::new(|sink, notice| say(&format!("sink {sink} {notice}"))),
+    }
+}
+
+impl Outputs {
+    /// Starts the sinks, and goes on with the alerts of before. Their state is that of the file `alerts.json` in
+    /// the state folder; one that is damaged is put aside.
+    pub(super) fn start(shared: &Arc<Shared>, config: &Config, rules: RuleSet) -> Result<Self> {
+        let machine = &shared.machine;
+        let sinks = Sinks::start(&config.sinks, sink_context(machine, config))
+            .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
+        let host = machine.hostname().unwrap_or_default();
+        let mut outputs = Self {
+            engine: Engine::new(rules, shared.book.clone(), &host),
+            shared: Arc::clone(shared),
+            kept: StateFile::at(config.agent.state_dir.join("alerts.json")),
+            boot_id: machine.boot_id().unwrap_or_default(),
+            sinks,
+        };
+        outputs.restore()?;
+        Ok(outputs)
+    }
+
+    fn restore(&mut self) -> Result<()> {
+        let state = match self.kept.load() {
+            Ok(state) => state,
+            Err(error) => {
+                let aside = self.kept.set_aside()?;
+                say(&format!("{error}; it is now {}, and alerts begin anew", aside.display()));
+                None
+            }
+        };
+        if let Some(state) = state {
+            let now = Anchor::now();
+            let changes = self.engine.restore(state, &self.boot_id, now.boot_ns, now.unix_ns);
+            self.tell(&changes);
+        }
+        Ok(())
+    }
+
+    /// Something was noticed.
+    pub(super) fn signal(&mut self, signal: &Signal) {
+        self.shared.note(signal);
+        let mut text = String::with_capacity(512);
+        signal.write_json(&mut text);
+        self.shared.live.publish(signal.kind(), signal.severity(), &text.into());
+        self.sinks.signal(signal);
+        let changes = self.engine.observe(signal);
+        self.tell(&changes);
+    }
+
+    /// Time passes.
+    pub(super) fn tick(&mut self, now: Anchor) {
+        let changes = self.engine.tick(now.boot_ns, now.unix_ns);
+        self.tell(&changes);
+    }
+
+    /// Goes on by other rules and sinks.
+    pub(super) fn set(&mut self, config: &Config, rules: RuleSet) {
+        let changes = self.engine.replace_rules(rules, Anchor::now().unix_ns);
+        self.tell(&changes);
+        if let Err(error) = self.sinks.reload(&config.sinks) {
+            say(&format!("{error}; that sink stays out"));
+        }
+    }
+
+    /// Sinks go on for a moment with what waits.
+    pub(super) fn stop(self) {
+        for sink in self.sinks.stop(PATIENCE) {
+            if sink.waiting > 0 {
+                say(&format!(
+                    "sink {}: {} messages wait for the next start",
+                    sink.sink, sink.waiting
+                ));
+            }
+        }
+    }
+
+    /// Keeps what changed, then tells it: whoever was told finds it again after a crash.
+    fn tell(&mut self, changes: &[AlertChange]) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.kept.save(&self.engine.state(&self.boot_id)) {
+            say(&format!("{error}; a restart will not know of this change"));
+        }
+        for change in changes {
+            let message = Message::of_change(change);
+            self.shared.live.publish("alert", message.severity, &message.json);
+            self.sinks.change(change);
+        }
+    }
+}
+
+impl Shared {
+    /// Notes what is asked for later.
+    fn note(&self, signal: &Signal) {
+        self.signals.fetch_add(1, Ordering::Relaxed);
+        if let Some(health) = &signal.health {
+            let at = Anchor { boot_ns: signal.boot_ns, unix_ns: signal.unix_ns };
+            let key = (signal.gpu.bdf, signal.gpu.partition);
+            self.state().health.insert(key, (at, Arc::clone(health)));
+        }
+    }
+}
