@@ -157,8 +157,11 @@ impl EventReader {
             if let Some(item) = self.next_read()? {
                 return Ok(Some(item));
             }
-            if self.fill()? == 0 {
-                return Ok(None);
+            match self.fill() {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                // An end may leave a line without its newline.
+                Err(error) => return self.next_read()?.map_or(Err(error), |item| Ok(Some(item))),
             }
         }
     }
@@ -192,8 +195,10 @@ impl EventReader {
             if self.open.as_ref().is_some_and(|open| open.intake.took_all()) {
                 self.poll(left)?;
             }
-            if self.fill()? == 0 && left.is_some_and(|left| left.is_zero()) {
-                return Ok(None);
+            match self.fill() {
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(None),
+                Ok(_) => {}
+                Err(error) => return self.next_read()?.map_or(Err(error), |item| Ok(Some(item))),
             }
         }
     }
@@ -226,6 +231,13 @@ impl EventReader {
     /// Bytes that were read and not yet drawn.
     pub(crate) fn held(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.intake.held())
+    }
+
+    /// Says that nothing more will be read: a line without its newline is drawn too.
+    pub(crate) fn end(&mut self) {
+        if let Some(open) = self.open.as_mut() {
+            open.intake.end();
+        }
     }
 
     /// Answers a question that [`draw`](Self::draw) gave: the process's name, `None` where nobody can tell.

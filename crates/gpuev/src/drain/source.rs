@@ -119,8 +119,9 @@ impl Source {
         asked
     }
 
-    /// Hands everything out, however long names take.
+    /// Hands everything out, however long names take: nothing more will be read.
     pub(super) fn finish(&mut self) {
+        self.reader.end();
         loop {
             match self.hand_out() {
                 Progress::Asks { question, .. } => {

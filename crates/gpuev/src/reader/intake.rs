@@ -28,6 +28,8 @@ pub(super) struct Intake {
     later: VecDeque<Read>,
     /// When the FIFO was last known to be empty.
     empty_boot_ns: u64,
+    /// Nothing more will be read: what is left is a message, whole or not.
+    ended: bool,
 }
 
 /// One read of the driver, or several in a row.
@@ -53,6 +55,7 @@ impl Intake {
             window: 0,
             later: VecDeque::new(),
             empty_boot_ns: received.boot_ns,
+            ended: false,
         })
     }
 
@@ -74,6 +77,7 @@ impl Intake {
             let count = match self.file.read() {
                 Ok(count) => count,
                 Err(error) => {
+                    self.ended = true;
                     ended = Some(error);
                     break;
                 }
@@ -96,6 +100,11 @@ impl Intake {
         self.later.back().unwrap_or(&self.current).took_all
     }
 
+    /// Says that nothing more will be read.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
     /// Bytes that are not handed out yet.
     pub(super) fn held(&self) -> usize {
         self.file.pending().len()
@@ -105,8 +114,11 @@ impl Intake {
     pub(super) fn next_length(&mut self) -> Option<usize> {
         loop {
             let length = framing::message_length(self.window(), self.current.took_all);
-            if length.is_some() || !self.go_on() {
+            if length.is_some() {
                 return length;
+            }
+            if !self.go_on() {
+                return Some(self.window).filter(|left| self.ended && *left > 0);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The smallest machine that has events: a topology of files and sockets in the driver's place. What the
-//! driver's FIFO does is tested on `gpuev-sim`; here a test says every byte itself.
+//! Machines for tests: the simulator's, and the smallest that has events: a topology of files and sockets in the
+//! driver's place, where a test says every byte itself.
 
 use std::fs;
 use std::io::Write;
@@ -9,10 +9,20 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use gpuev::{EventMask, EventReader, Gpu, Item, KfdVersion, Machine, OpenWith, Scope};
+use gpuev_sim::{Client, SimMachine};
 use tempfile::TempDir;
 
 pub(crate) const NEW: KfdVersion = KfdVersion { major: 1, minor: 23 };
 pub(crate) const OLD: KfdVersion = KfdVersion { major: 1, minor: 17 };
+
+/// The machine of the simulator as this library sees it.
+pub(crate) fn machine_of(sim: &SimMachine) -> Machine {
+    let (major, minor) = sim.kfd_version();
+    let opener = sim.clone();
+    let open = move |gpu: &gpuev::Gpu| opener.open_events(gpu.id.kfd_id, &Client::root());
+    let source = OpenWith::new(KfdVersion { major, minor }, Scope::everything("simulated"), open);
+    Machine::at(sim.root()).with_event_source(source)
+}
 
 pub(crate) struct Driver {
     root: TempDir,
@@ -47,12 +57,18 @@ impl Driver {
     }
 
     pub(crate) fn add_gpu(&self, gpu: u32) {
+        self.add_card(gpu, 0);
+    }
+
+    /// A GPU with this unique id; 0 is none.
+    pub(crate) fn add_card(&self, gpu: u32, unique_id: u64) {
         let node = format!("sys/class/kfd/kfd/topology/nodes/{}", gpu + 1);
         let location = (gpu + 3) << 8;
-        self.write(
-            format!("{node}/properties"),
-            format!("simd_count 256\ndomain 0\nlocation_id {location}\ngfx_target_version 90402\n"),
+        let properties = format!(
+            "simd_count 256\ndomain 0\nlocation_id {location}\ngfx_target_version 90402\n\
+             unique_id {unique_id}\n"
         );
+        self.write(format!("{node}/properties"), properties);
         self.write(format!("{node}/gpu_id"), format!("{}\n", 100 + gpu));
     }
 
@@ -62,8 +78,10 @@ impl Driver {
         fs::remove_dir_all(self.root.path().join(node)).unwrap();
     }
 
+    /// Counts a change of the topology.
     pub(crate) fn announce(&self) {
-        self.write("sys/class/kfd/kfd/topology/generation_id", "2\n");
+        let generation = self.machine.generation().unwrap() + 1;
+        self.write("sys/class/kfd/kfd/topology/generation_id", format!("{generation}\n"));
     }
 
     pub(crate) fn name_process(&self, pid: u32, name: &[u8]) {

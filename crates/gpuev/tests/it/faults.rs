@@ -1,13 +1,12 @@
 //! A driver that is missing, shut, too old or in trouble; bytes that no driver should write.
 
 use gpuev::{
-    ErrorKind, EventMask, EventReader, EventSource, EventType, Item, KfdDevice, KfdVersion,
-    Machine, Monitor, OpenWith, Scope,
+    DEFAULT_LIMIT, ErrorKind, EventMask, EventReader, EventSource, EventType, Filter, Item,
+    KfdDevice, KfdVersion, Machine, Monitor, OpenWith, Scope,
 };
 use gpuev_sim::{Client, DriverEvent, Kernel, Pid, ResetCause, SimMachine};
 
-use crate::driver::all;
-use crate::overload::machine_of;
+use crate::driver::{all, machine_of};
 use crate::tree::Tree;
 
 fn reader_of(sim: &SimMachine) -> EventReader {
@@ -117,6 +116,21 @@ fn a_gpu_that_goes_while_it_is_read_gives_what_it_had_and_then_its_end() {
     assert!(matches!(reader.next().unwrap(), Some(Item::Event(_))));
     assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::GpuRemoved);
     assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::GpuRemoved, "and so it stays");
+}
+
+#[test]
+fn a_line_that_was_cut_off_by_the_end_is_shown() {
+    let sim = SimMachine::new().unwrap();
+    let mut reader = reader_of(&sim);
+    let (monitor, mut items) =
+        Monitor::builder(&machine_of(&sim)).start_with(Filter::new(), DEFAULT_LIMIT).unwrap();
+    sim.emit_raw(0, 7, None, b"7 1 -4242 @7fff00000(64) W");
+    assert!(reader.next().unwrap().is_none(), "more may come");
+    sim.remove_gpu(0).unwrap();
+    let read = [reader.next().unwrap().unwrap(), items.next().unwrap()];
+    assert_eq!(types(&read), [Some(EventType::PageFaultStart); 2]);
+    assert_eq!(reader.next().unwrap_err().kind(), ErrorKind::GpuRemoved);
+    drop(monitor);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use gpuev::{EventMask, EventReader, Filter, GapCause, Item, Machine, Monitor, Subscription};
 use gpuev_sim::{DriverEvent, Pid, SimMachine, SimProcess, throttler};
 
-use crate::overload::machine_of;
+use crate::driver::machine_of;
 
 /// A machine on which looking a name up takes long: KFD lists thousands of processes.
 fn busy_machine() -> SimMachine {

@@ -1,9 +1,11 @@
 //! No silent loss: under random overload, on every kernel, what the driver wrote is what the reader delivered
 //! and what its gaps cover. The simulator counts what it accepted and dropped; the reader is not asked.
 
-use gpuev::{EventMask, EventReader, Item, KfdVersion, Machine, OpenWith, Scope};
-use gpuev_sim::{Client, Kernel, SimMachine};
+use gpuev::{EventMask, EventReader, Item};
+use gpuev_sim::{Kernel, SimMachine};
 use proptest::prelude::*;
+
+use crate::driver::machine_of;
 
 /// What the driver and the reader do, in turn.
 #[derive(Debug, Clone)]
@@ -26,15 +28,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (60..400_usize, 8..103_usize).prop_map(|(lines, length)| Step::Emit { lines, length });
     let read = prop_oneof![Just(usize::MAX), 1..40_usize].prop_map(|items| Step::Read { items });
     prop::collection::vec(prop_oneof![3 => emit, 1 => flood, 3 => read], 1..30)
-}
-
-/// The machine of the simulator as this library sees it.
-pub(crate) fn machine_of(sim: &SimMachine) -> Machine {
-    let (major, minor) = sim.kfd_version();
-    let opener = sim.clone();
-    let open = move |gpu: &gpuev::Gpu| opener.open_events(gpu.id.kfd_id, &Client::root());
-    let source = OpenWith::new(KfdVersion { major, minor }, Scope::everything("simulated"), open);
-    Machine::at(sim.root()).with_event_source(source)
 }
 
 /// A message of exactly `length` bytes, its newline included; one of 95 or more has none, as the driver's.
