@@ -1,20 +1,29 @@
 //! All GPUs of a machine, or chosen ones, to any number of subscribers.
 
+mod state;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use gpuev_kfd::{EventMask, EventType};
 
-use crate::drain::{Drain, Drained, Subscribers, removed_gap};
-use crate::event::{Gap, GapCause};
+use crate::drain::{Drain, Subscribers, removed_gap};
+use crate::event::GapCause;
 use crate::hotplug::Hotplug;
 use crate::subscription::{DEFAULT_LIMIT, Subscriber};
-use crate::time::{Anchor, boot_now_ns};
 use crate::{
-    Bdf, Error, ErrorKind, EventReader, Filter, Gpu, GpuId, Machine, Result, Scope, Subscription,
+    Error, ErrorKind, EventReader, Filter, Gpu, GpuId, Inventory, Machine, Result, Scope,
+    Subscription,
 };
+use state::{Changes, Key, State, Watched, is_same_card, key};
+
+/// The driver needs some milliseconds to list its GPUs anew.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// A second of looks: then what is found is believed.
+const MOST_LOOKS: u32 = 50;
 
 /// Watches GPUs: one thread drains the driver, a second sleeps until GPUs come or go.
 ///
@@ -36,9 +45,6 @@ pub struct MonitorBuilder {
     may_be_empty: bool,
 }
 
-/// A GPU over changes of its partitions and of KFD's numbers.
-type Key = (Bdf, u32);
-
 #[derive(Debug)]
 struct Watch {
     machine: Machine,
@@ -49,30 +55,6 @@ struct Watch {
     state: Mutex<State>,
     /// Last, so that it outlives the readers in `state`.
     drain: Drain,
-}
-
-#[derive(Debug)]
-struct State {
-    mask: EventMask,
-    watched: HashMap<Key, Watched>,
-    /// GPUs that were read before and are not now.
-    away: HashMap<Key, Away>,
-    failures: Vec<(Gpu, Error)>,
-    released: bool,
-}
-
-#[derive(Debug)]
-struct Watched {
-    gpu: Gpu,
-    drained: Drained,
-}
-
-#[derive(Debug)]
-struct Away {
-    index: u32,
-    next_seq: u64,
-    since_boot_ns: u64,
-    cause: GapCause,
 }
 
 impl MonitorBuilder {
@@ -97,7 +79,8 @@ impl MonitorBuilder {
         self
     }
 
-    /// Opens the event files and starts the threads. Subscriptions are live when this returns.
+    /// Opens the event files and starts the threads. The driver queues from then on; who subscribes later is
+    /// given what comes later.
     ///
     /// # Errors
     /// [`ErrorKind::NoGpu`] where there is none; the first failure where no GPU could be opened. Where some
@@ -106,26 +89,19 @@ impl MonitorBuilder {
         self.start_for(Subscribers::default())
     }
 
-    /// As [`start`](Self::start), with a first subscriber that is given what the driver queues from the moment on
-    /// at which each event file is open; see [`Monitor::subscribe_with_limit`].
+    /// As [`start`](Self::start), with a subscriber that is there before the first event file: it is given
+    /// whatever the driver queues, from the first event on. It may be behind by `limit` bytes
+    /// ([`DEFAULT_LIMIT`]).
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(self, filter: Filter, limit: usize) -> Result<(Monitor, Subscription)> {
-        let subscribers = Subscribers::default();
         let subscriber = Subscriber::new(filter, limit);
-        subscribers.add(Arc::clone(&subscriber));
-        Ok((self.start_for(subscribers)?, Subscription::new(subscriber)))
+        let subscription = Subscription::new(Arc::clone(&subscriber));
+        Ok((self.start_for(Subscribers::of(subscriber))?, subscription))
     }
 
     fn start_for(self, subscribers: Subscribers) -> Result<Monitor> {
-        let state = State {
-            mask: self.mask,
-            watched: HashMap::new(),
-            away: HashMap::new(),
-            failures: Vec::new(),
-            released: false,
-        };
         let chosen = self.gpus.map(|gpus| gpus.into_iter().map(key).collect());
         let hotplug = Hotplug::listen(&self.machine)?;
         let watch = Arc::new(Watch {
@@ -134,7 +110,7 @@ impl MonitorBuilder {
             subscribers,
             hotplug,
             stopping: AtomicBool::new(false),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(self.mask)),
             drain: Drain::start()?,
         });
         watch.first_look(self.may_be_empty)?;
@@ -240,10 +216,6 @@ impl Drop for Monitor {
     }
 }
 
-fn key(gpu: GpuId) -> Key {
-    (gpu.bdf, gpu.partition)
-}
-
 impl Watch {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -268,61 +240,104 @@ impl Watch {
     fn follow_changes(self: &Arc<Self>) {
         loop {
             self.hotplug.wait();
-            if self.stopping.load(Ordering::Acquire) {
+            // Without a topology there is nothing to open; what was open tells of its end by itself.
+            if let Some(Ok(inventory)) = self.settled_look() {
+                self.apply(&inventory);
+            }
+            if self.is_stopping() {
                 return;
             }
-            // Without a topology there is nothing to open; what was open tells of its end by itself.
-            let _no_topology_now = self.look();
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// What there is once it has stopped changing; `None` where the monitor ends meanwhile.
+    ///
+    /// A change is announced before, while and after the driver makes it, and on the way it takes every GPU out
+    /// of the list and puts it back: nothing is closed for that. So a look that would change something counts
+    /// only when the next finds the same and, to close something, KFD has counted a change; or after a second.
+    fn settled_look(&self) -> Option<Result<Inventory>> {
+        let mut last = self.machine.inventory();
+        for _ in 0..MOST_LOOKS {
+            if self.is_stopping() {
+                return None;
+            }
+            if last.as_ref().is_ok_and(|last| self.is_known(last)) {
+                return Some(last);
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+            let now = self.machine.inventory();
+            if let (Ok(last), Ok(now)) = (&last, &now)
+                && last == now
+                && self.is_believed(now)
+            {
+                break;
+            }
+            last = now;
+        }
+        Some(last)
+    }
+
+    /// Whether nothing is to be done.
+    fn is_known(&self, inventory: &Inventory) -> bool {
+        let state = self.lock();
+        state.knows(&state.changes(&self.wanted(inventory)))
+    }
+
+    /// Whether it is no moment in the middle of a change, as far as one can tell.
+    fn is_believed(&self, inventory: &Inventory) -> bool {
+        let state = self.lock();
+        state.generation != inventory.generation
+            || state.changes(&self.wanted(inventory)).gone.is_empty()
     }
 
     /// Compares the machine with what is watched: opens what is new, closes what is gone.
     fn look(self: &Arc<Self>) -> Result<()> {
-        let gpus = self.machine.gpus()?;
-        let mut state = self.lock();
-        if state.released {
-            return Ok(());
-        }
-        let wanted: HashMap<Key, Gpu> = gpus
-            .into_iter()
-            .map(|gpu| (key(gpu.id), gpu))
-            .filter(|(key, _)| self.chosen.as_ref().is_none_or(|chosen| chosen.contains(key)))
-            .collect();
-        let gone: Vec<Key> = state
-            .watched
-            .iter()
-            .filter(|(key, watched)| {
-                wanted.get(key).is_none_or(|gpu| gpu.id.kfd_id != watched.gpu.id.kfd_id)
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        for key in gone {
-            let closed = state.close(key, GapCause::Reopened);
-            // The topology may tell before the event file ends: then nobody has heard of it yet.
-            if let Some(gpu) = closed.filter(|_| !wanted.contains_key(&key)) {
-                self.subscribers.tell(&removed_gap(gpu));
-            }
-        }
-        state.failures.clear();
-        let mut new: Vec<_> =
-            wanted.into_iter().filter(|(key, _)| !state.watched.contains_key(key)).collect();
-        new.sort_by_key(|(key, _)| *key);
-        for (key, gpu) in new {
-            self.open(&mut state, key, gpu);
-        }
+        self.apply(&self.machine.inventory()?);
         Ok(())
     }
 
+    fn wanted(&self, inventory: &Inventory) -> HashMap<Key, Gpu> {
+        let is_chosen = |key: &Key| self.chosen.as_ref().is_none_or(|chosen| chosen.contains(key));
+        let gpus = inventory.gpus.iter().map(|gpu| (key(gpu.id), gpu.clone()));
+        gpus.filter(|(key, _)| is_chosen(key)).collect()
+    }
+
+    fn apply(self: &Arc<Self>, inventory: &Inventory) {
+        let wanted = self.wanted(inventory);
+        let mut state = self.lock();
+        if state.released {
+            return;
+        }
+        state.generation = inventory.generation;
+        let Changes { gone, new } = state.changes(&wanted);
+        for key in gone {
+            let Some(was) = state.close(key, GapCause::Reopened) else { continue };
+            // The topology may tell before the event file ends: then nobody has heard of it yet.
+            let now = wanted.get(&key).map(|gpu| gpu.id);
+            if now.is_none_or(|now| !is_same_card(was.unique_id, now.unique_id)) {
+                self.subscribers.tell(&removed_gap(was));
+            }
+        }
+        state.failures.clear();
+        for (key, gpu) in new {
+            if !state.watched.contains_key(&key) {
+                self.open(&mut state, key, gpu);
+            }
+        }
+    }
+
     fn open(self: &Arc<Self>, state: &mut State, key: Key, mut gpu: Gpu) {
-        let away = state.away.get(&key);
-        gpu.id.index = state.index_for(gpu.id.index, away);
+        gpu.id.index = state.index_of(&gpu);
         let mut reader = match EventReader::open(&self.machine, &gpu, state.mask) {
             Ok(reader) => reader,
             Err(error) => return state.failures.push((gpu, error)),
         };
-        if let Some(away) = state.away.remove(&key) {
-            reader.continue_from(away.next_seq);
-            self.subscribers.tell(&blind_gap(gpu.id, &away));
+        if let Some(gap) = state.comes_back(&gpu, &mut reader) {
+            self.subscribers.tell(&gap);
         }
         let watch = Arc::downgrade(self);
         let on_removed = Box::new(move |reader: EventReader| note_removed(&watch, key, &reader));
@@ -343,51 +358,4 @@ fn note_removed(watch: &Weak<Watch>, key: Key, reader: &EventReader) {
     state.leave(key, reader, GapCause::Reopened);
     drop(state);
     watch.hotplug.nudge();
-}
-
-impl State {
-    /// Closes the GPU's event file, what the driver holds read first. Gives the GPU, if it was still read.
-    fn close(&mut self, key: Key, cause: GapCause) -> Option<GpuId> {
-        let reader = self.watched.remove(&key)?.drained.take()?;
-        self.leave(key, &reader, cause);
-        Some(reader.gpu())
-    }
-
-    fn leave(&mut self, key: Key, reader: &EventReader, cause: GapCause) {
-        let away = Away {
-            index: reader.gpu().index,
-            next_seq: reader.next_seq(),
-            since_boot_ns: boot_now_ns(),
-            cause,
-        };
-        self.away.insert(key, away);
-    }
-
-    /// A GPU keeps its index; a new one gets that of its place, or the next that was never used.
-    fn index_for(&self, place: u32, away: Option<&Away>) -> u32 {
-        if let Some(away) = away {
-            return away.index;
-        }
-        let used = || {
-            let watched = self.watched.values().map(|watched| watched.gpu.id.index);
-            watched.chain(self.away.values().map(|away| away.index))
-        };
-        if used().any(|index| index == place) {
-            used().max().map_or(0, |highest| highest + 1)
-        } else {
-            place
-        }
-    }
-}
-
-fn blind_gap(gpu: GpuId, away: &Away) -> Gap {
-    let now = Anchor::now();
-    Gap {
-        gpu,
-        cause: away.cause,
-        count: None,
-        from_boot_ns: away.since_boot_ns.min(now.boot_ns),
-        to_boot_ns: now.boot_ns,
-        unix_ns: now.unix_ns,
-    }
 }

@@ -1,10 +1,17 @@
 //! All GPUs, many subscribers.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use gpuev::{BufferedReader, EventMask, EventType, Filter, GapCause, Item, Monitor, Severity};
+use gpuev::{
+    BufferedReader, DEFAULT_LIMIT, EventMask, EventType, Filter, GapCause, Item, Monitor, OpenWith,
+    Scope, Severity, UniqueId,
+};
+use gpuev_sim::SimMachine;
 
-use crate::driver::{Driver, NEW, raw};
+use crate::driver::{Driver, NEW, machine_of, raw};
 
 const FAULT: &str = "7 1 -4242 @7fff00000(64) W\n";
 const RESET: &str = "3 1 HWS hang\n";
@@ -112,11 +119,85 @@ fn an_added_gpu_is_watched() {
     let mut items = monitor.subscribe(Filter::new());
     driver.add_gpu(1);
     driver.announce();
-    while monitor.gpus().len() < 2 {
-        std::thread::yield_now();
-    }
+    wait_for_gpus(&monitor, 2);
     driver.emit(1, FAULT);
     assert!(matches!(items.next(), Some(Item::Event(event)) if event.gpu.index == 1));
+}
+
+fn wait_for_gpus(monitor: &Monitor, count: usize) {
+    while monitor.gpus().len() != count {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_change_of_one_gpu_leaves_the_others_alone() {
+    let sim = SimMachine::builder().gpus(4).build().unwrap();
+    let monitor = Monitor::start(&machine_of(&sim)).unwrap();
+    let others = monitor.gpus()[..3].iter().map(|gpu| gpu.id).collect::<Vec<_>>();
+    let mut others = monitor.subscribe(Filter::new().gpus(others));
+    // As the driver does, the simulator takes all of them out of the list and puts back what is left.
+    for _ in 0..8 {
+        sim.remove_gpu(3).unwrap();
+        wait_for_gpus(&monitor, 3);
+        sim.restore_gpu(3).unwrap();
+        wait_for_gpus(&monitor, 4);
+    }
+    drop(monitor);
+    assert_eq!(others.next(), None);
+}
+
+#[test]
+fn another_card_in_the_place_of_a_gpu_is_another_gpu() {
+    let driver = Driver::new(0, NEW);
+    driver.add_card(0, 7);
+    let monitor = Monitor::start(&driver.machine).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    driver.emit(0, FAULT);
+    assert!(matches!(items.next(), Some(Item::Event(_))));
+    driver.add_card(0, 8);
+    driver.announce();
+    let Some(Item::Gap(gone)) = items.next() else { panic!("a gap should tell") };
+    assert_eq!((gone.cause, gone.gpu.index), (GapCause::GpuRemoved, 0));
+    wait_for_gpus(&monitor, 1);
+    driver.emit(0, FAULT);
+    let Some(Item::Event(event)) = items.next() else { panic!("nobody has read it before") };
+    assert_eq!((event.gpu.index, event.gpu.unique_id, event.seq), (1, Some(UniqueId(8)), 0));
+}
+
+#[test]
+fn a_gpu_whose_unique_id_cannot_be_read_is_the_same() {
+    let driver = Driver::new(0, NEW);
+    driver.add_card(0, 7);
+    let monitor = Monitor::start(&driver.machine).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    driver.add_card(0, 0);
+    driver.add_card(1, 8);
+    driver.announce();
+    wait_for_gpus(&monitor, 2);
+    driver.emit(0, FAULT);
+    assert!(matches!(items.next(), Some(Item::Event(event)) if event.gpu.index == 0));
+}
+
+#[test]
+fn a_subscriber_from_the_start_gets_what_comes_while_files_are_opened() {
+    let driver = Driver::new(2, NEW);
+    let opened = Mutex::new(Vec::new());
+    let open = move |_: &gpuev::Gpu| {
+        let (mut driver, file) = UnixStream::pair()?;
+        file.set_nonblocking(true)?;
+        driver.write_all(FAULT.as_bytes())?;
+        opened.lock().unwrap().push(driver);
+        Ok(file.into())
+    };
+    let source = OpenWith::new(NEW, Scope::everything("a test"), open);
+    let machine = driver.machine.clone().with_event_source(source);
+    let builder = Monitor::builder(&machine);
+    let (monitor, mut items) = builder.start_with(Filter::new(), DEFAULT_LIMIT).unwrap();
+    let events = (&mut items).take(2).filter(|item| matches!(item, Item::Event(_)));
+    assert_eq!(events.count(), 2);
+    drop(monitor);
+    assert!(items.next().is_none());
 }
 
 #[test]

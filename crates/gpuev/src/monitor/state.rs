@@ -1,0 +1,162 @@
+//! What a monitor watches, and what of it a look at the machine changes.
+
+use std::collections::HashMap;
+
+use gpuev_kfd::EventMask;
+
+use crate::drain::Drained;
+use crate::event::{Gap, GapCause};
+use crate::time::{Anchor, boot_now_ns};
+use crate::{Bdf, Error, EventReader, Gpu, GpuId, UniqueId};
+
+/// A place for a GPU, over changes of its partitions and of KFD's numbers.
+pub(super) type Key = (Bdf, u32);
+
+pub(super) fn key(gpu: GpuId) -> Key {
+    (gpu.bdf, gpu.partition)
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) mask: EventMask,
+    pub(super) watched: HashMap<Key, Watched>,
+    /// GPUs that were read before and are not now.
+    away: HashMap<Key, Away>,
+    pub(super) failures: Vec<(Gpu, Error)>,
+    pub(super) released: bool,
+    /// KFD's count of topology changes at the last look.
+    pub(super) generation: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) gpu: Gpu,
+    pub(super) drained: Drained,
+}
+
+/// What is kept of a GPU that is not read now.
+#[derive(Debug)]
+pub(super) struct Away {
+    id: GpuId,
+    next_seq: u64,
+    since_boot_ns: u64,
+    cause: GapCause,
+}
+
+/// What a look at the machine changes.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// No longer there, or not what it was.
+    pub(super) gone: Vec<Key>,
+    /// Not yet read, in order.
+    pub(super) new: Vec<(Key, Gpu)>,
+}
+
+impl State {
+    pub(super) fn new(mask: EventMask) -> Self {
+        Self {
+            mask,
+            watched: HashMap::new(),
+            away: HashMap::new(),
+            failures: Vec::new(),
+            released: false,
+            generation: 0,
+        }
+    }
+
+    /// What is to be done so that exactly `wanted` is read. Whatever is what it was is left alone.
+    pub(super) fn changes(&self, wanted: &HashMap<Key, Gpu>) -> Changes {
+        let is_kept = |key: &Key| {
+            let watched = self.watched.get(key).map(|watched| watched.gpu.id);
+            watched.zip(wanted.get(key)).is_some_and(|(was, gpu)| {
+                was.kfd_id == gpu.id.kfd_id && is_same_card(was.unique_id, gpu.id.unique_id)
+            })
+        };
+        let gone = self.watched.keys().copied().filter(|key| !is_kept(key)).collect();
+        let mut new: Vec<_> = wanted
+            .iter()
+            .filter(|(key, _)| !is_kept(key))
+            .map(|(key, gpu)| (*key, gpu.clone()))
+            .collect();
+        new.sort_by_key(|(key, _)| *key);
+        Changes { gone, new }
+    }
+
+    /// Whether `changes` are none, but for GPUs that could not be opened at the last look either.
+    pub(super) fn knows(&self, changes: &Changes) -> bool {
+        let failed_before =
+            |place: &Key| self.failures.iter().any(|(gpu, _)| key(gpu.id) == *place);
+        changes.gone.is_empty() && changes.new.iter().all(|(key, _)| failed_before(key))
+    }
+
+    /// Closes the GPU's event file, what the driver holds read first. Gives the GPU; `None` where its end is
+    /// being told by the draining thread.
+    pub(super) fn close(&mut self, key: Key, cause: GapCause) -> Option<GpuId> {
+        let reader = self.watched.get(&key)?.drained.take()?;
+        self.watched.remove(&key);
+        self.leave(key, &reader, cause);
+        Some(reader.gpu())
+    }
+
+    /// The GPU is not read any more.
+    pub(super) fn leave(&mut self, key: Key, reader: &EventReader, cause: GapCause) {
+        let away = Away {
+            id: reader.gpu(),
+            next_seq: reader.next_seq(),
+            since_boot_ns: boot_now_ns(),
+            cause,
+        };
+        self.away.insert(key, away);
+    }
+
+    /// What is kept of `gpu` from when it was read before. Another card in its place is another GPU.
+    pub(super) fn away(&self, gpu: &Gpu) -> Option<&Away> {
+        let away = self.away.get(&key(gpu.id))?;
+        is_same_card(away.id.unique_id, gpu.id.unique_id).then_some(away)
+    }
+
+    /// `gpu` is read by `reader`; gives the gap since it was last.
+    pub(super) fn comes_back(&mut self, gpu: &Gpu, reader: &mut EventReader) -> Option<Gap> {
+        self.away(gpu)?;
+        let away = self.away.remove(&key(gpu.id))?;
+        reader.continue_from(away.next_seq);
+        Some(away.gap(gpu.id))
+    }
+
+    /// A GPU keeps its index; a new one gets that of its place, or the next that was never used.
+    pub(super) fn index_of(&self, gpu: &Gpu) -> u32 {
+        if let Some(away) = self.away(gpu) {
+            return away.id.index;
+        }
+        let place = gpu.id.index;
+        let used = || {
+            let watched = self.watched.values().map(|watched| watched.gpu.id.index);
+            watched.chain(self.away.values().map(|away| away.id.index))
+        };
+        if used().any(|index| index == place) {
+            used().max().map_or(0, |highest| highest + 1)
+        } else {
+            place
+        }
+    }
+}
+
+/// Whether two GPUs in one place can be the same: a number that cannot be read contradicts nothing.
+pub(super) fn is_same_card(one: Option<UniqueId>, other: Option<UniqueId>) -> bool {
+    one.zip(other).is_none_or(|(one, other)| one == other)
+}
+
+impl Away {
+    /// That nothing was read in the meantime.
+    fn gap(&self, gpu: GpuId) -> Gap {
+        let now = Anchor::now();
+        Gap {
+            gpu,
+            cause: self.cause,
+            count: None,
+            from_boot_ns: self.since_boot_ns.min(now.boot_ns),
+            to_boot_ns: now.boot_ns,
+            unix_ns: now.unix_ns,
+        }
+    }
+}
