@@ -4,6 +4,7 @@
 
 mod allocation;
 mod driver;
+mod examples;
 mod faults;
 mod health;
 mod json;
