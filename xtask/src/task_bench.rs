@@ -16,12 +16,13 @@ use table::Table;
 /// A benchmark: its name, the crate it needs, how it is run. The folder is that of the programs in C.
 type Suite = (&'static str, &'static str, fn(&Path) -> Result<Command>);
 
-const SUITES: [Suite; 5] = [
+const SUITES: [Suite; 6] = [
     ("decode", "gpuev-kfd", |_| bench("gpuev-kfd", "decoder")),
     ("sscanf", "gpuev-cli", |programs| Ok(sscanf(programs))),
     ("live", "gpuev-cli", live),
     ("exchange", "gpuev-cli", |_| bench("gpuev-cli", "exchange")),
     ("agent", "gpuev-agent", |_| bench("gpuev-agent", "flood")),
+    ("history", "gpuev-store", |_| bench("gpuev-store", "history")),
 ];
 const IN_C: &str = "crates/gpuev-cli/benches/c";
 
