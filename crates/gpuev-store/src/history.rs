@@ -91,6 +91,20 @@ impl History {
         })
     }
 
+    /// What is wrong with the file, in SQLite's words; nothing where it is whole. Reads all of it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn check(&self) -> Result<Vec<String>> {
+        self.read(|connection| {
+            let mut check = connection.prepare("PRAGMA quick_check(20)")?;
+            let found = check.query_map([], |row| row.get::<_, String>(0))?;
+            let mut found: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
+            found.retain(|text| text != "ok");
+            Ok(found)
+        })
+    }
+
     /// From when to when there are items, in nanoseconds since 1970; `None` where there is none.
     ///
     /// # Errors

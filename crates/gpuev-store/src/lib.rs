@@ -11,6 +11,7 @@ pub mod export;
 mod failure;
 mod history;
 pub mod import;
+mod location;
 mod lock;
 mod log;
 mod moment;
@@ -29,6 +30,7 @@ mod value;
 mod writer;
 
 pub use history::{History, Items, RecordedSession};
+pub use location::{default_history, default_history_to_read};
 pub use log::EventLog;
 pub use moment::unix_ns_of;
 pub use query::Query;

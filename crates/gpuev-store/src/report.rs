@@ -38,6 +38,7 @@ mod history;
 mod html;
 mod json;
 mod memory;
+mod period;
 mod summary;
 mod text;
 mod throttle;
@@ -45,6 +46,7 @@ mod timeline;
 
 pub use duration::Durations;
 pub use fold::{Options, Reporter};
+pub use period::{GpuCounts, Periods, Summary};
 pub use summary::{
     CauseSummary, EvictionSummary, FaultHotSpot, GapSummary, GpuSummary, MemoryFaults,
     MigrationSummary, Peak, ProcessSummary, Ranking, Report, ResetSummary, Source, SpanSummary,

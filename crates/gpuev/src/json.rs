@@ -274,7 +274,7 @@ pub fn write_process(out: &mut String, process: &Process) {
 }
 
 /// Writes a list of objects.
-pub fn write_list<T>(out: &mut String, items: &[T], write: impl Fn(&mut Object<'_>, &T)) {
+pub fn write_list<T>(out: &mut String, items: &[T], mut write: impl FnMut(&mut Object<'_>, &T)) {
     out.push('[');
     for (index, item) in items.iter().enumerate() {
         if index > 0 {

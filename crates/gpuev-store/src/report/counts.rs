@@ -6,6 +6,7 @@ use super::costs::{Costs, Life, is_same};
 use super::fold::{Boots, Options};
 use super::frequent::Frequent;
 use super::memory::{known, ranked};
+use super::period::GpuCounts;
 use super::summary::{
     GapSummary, GpuSummary, MemoryFaults, Peak, ProcessSummary, Ranking, Report, Source,
     TypeCounts, Who,
@@ -243,19 +244,36 @@ impl Counts {
         self.last_gpu
     }
 
-    /// The report of these counts and of what was paired.
-    pub(super) fn into_report(mut self, mut costs: Costs) -> Report {
-        self.end_source();
-        let top = self.options.top;
-        let (thrashing, fault_hot_spots, migrations) = costs.take_memory(top);
-        let mut gaps = self.gaps;
-        gaps.sort_by_key(|gap| GapCause::ALL.iter().position(|cause| *cause == gap.cause));
-        // Only the order of the list; series of the timeline go with it.
+    /// What there is of each GPU so far, in order of index and address.
+    pub(super) fn gpus(&self) -> Vec<GpuCounts> {
+        let counts = |gpu: &GpuTally| GpuCounts {
+            gpu: gpu.gpu,
+            types: TypeCounts(gpu.types),
+            gaps: gpu.gaps,
+            lost: gpu.lost,
+        };
+        self.order().into_iter().map(|place| counts(&self.gpus[place])).collect()
+    }
+
+    /// The places of the GPUs in order of index and address.
+    fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.gpus.len()).collect();
         order.sort_by_key(|place| {
             let gpu = self.gpus[*place].gpu;
             (gpu.index, gpu.bdf, gpu.partition)
         });
+        order
+    }
+
+    /// The report of these counts and of what was paired.
+    pub(super) fn into_report(mut self, mut costs: Costs) -> Report {
+        self.end_source();
+        let top = self.options.top;
+        let (thrashing, fault_hot_spots, migrations) = costs.take_memory(top);
+        let mut gaps = std::mem::take(&mut self.gaps);
+        gaps.sort_by_key(|gap| GapCause::ALL.iter().position(|cause| *cause == gap.cause));
+        // Only the order of the list; series of the timeline go with it.
+        let order = self.order();
         let mut types = [0; TYPES];
         for gpu in &self.gpus {
             types.iter_mut().zip(gpu.types).for_each(|(all, one)| *all += one);

@@ -4,6 +4,7 @@ use gpuev::{EventFacts, Gap, Item, Record};
 
 use super::costs::{Costs, Pairing};
 use super::counts::Counts;
+use super::period::GpuCounts;
 use super::summary::{Report, Source};
 
 /// What a report is to hold.
@@ -71,6 +72,11 @@ impl Reporter {
         self.counts.gap(gap);
         let costs = &mut self.costs;
         self.pairing.gap(gap, |boot, span| costs.span(boot, &span));
+    }
+
+    /// What there is of each GPU so far.
+    pub(super) fn gpus(&self) -> Vec<GpuCounts> {
+        self.counts.gpus()
     }
 
     /// What all came to.

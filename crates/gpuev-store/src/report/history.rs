@@ -169,12 +169,11 @@ impl History {
     pub fn report(&self, query: &Query, mut options: Options) -> Result<Report> {
         let (from, to) = query.unix_range_ns();
         (options.from_unix_ns, options.to_unix_ns) = (from, to);
-        let sessions = self.sessions()?.into_iter().filter(|recorded| {
-            let ended = recorded.session.ended.map_or(i64::MAX, |ended| ended.unix_ns);
-            ended >= from && recorded.session.started.unix_ns < to
+        let mut sessions = self.sources()?;
+        sessions.retain(|(_, source)| {
+            source.to_unix_ns.is_none_or(|ended| ended >= from)
+                && source.from_unix_ns.is_none_or(|started| started < to)
         });
-        let sessions: Vec<_> =
-            sessions.map(|recorded| (recorded.id, self.source(recorded))).collect();
         let sessions = sessions.into_iter().peekable();
         std::thread::scope(|scope| {
             let (part, current) = (Counts::new(options), None);
@@ -205,6 +204,15 @@ impl History {
 
     fn whole<P>(&self, part: std::result::Result<P, Damaged>) -> Result<P> {
         part.map_err(|Damaged| self.damaged())
+    }
+
+    /// The sessions by number, as a report names where events are from; oldest first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn sources(&self) -> Result<Vec<(i64, Source)>> {
+        let sessions = self.sessions()?.into_iter();
+        Ok(sessions.map(|recorded| (recorded.id, self.source(recorded))).collect())
     }
 
     fn source(&self, recorded: RecordedSession) -> Source {

@@ -1,6 +1,6 @@
 //! A report as one JSON object, `docs/report-schema.md`.
 
-use gpuev::json::{Object, write_gpu};
+use gpuev::json::{Object, write_gpu, write_list};
 use gpuev::message::Escaped;
 use gpuev::time::Rfc3339;
 use gpuev::{Comm, EventType};
@@ -63,20 +63,9 @@ fn list<T>(
     json: &mut Object<'_>,
     key: &str,
     entries: &[T],
-    mut write: impl FnMut(&mut Object<'_>, &T),
+    write: impl FnMut(&mut Object<'_>, &T),
 ) {
-    json.value(key, |out| {
-        out.push('[');
-        for (index, entry) in entries.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            let mut object = Object::nested(out);
-            write(&mut object, entry);
-            object.end();
-        }
-        out.push(']');
-    });
+    json.value(key, |out| write_list(out, entries, write));
 }
 
 fn ranking<T>(
@@ -134,7 +123,7 @@ fn process(json: &mut Object<'_>, who: Who, name: Comm) {
     bytes(json, "process", name.bytes());
 }
 
-fn types(json: &mut Object<'_>, key: &str, counts: &TypeCounts) {
+pub(super) fn types(json: &mut Object<'_>, key: &str, counts: &TypeCounts) {
     json.value(key, |out| {
         let mut json = Object::nested(out);
         counts.iter().for_each(|(one, count)| json.number(type_name(one), count));

@@ -124,6 +124,11 @@ impl TypeCounts {
         self.0.iter().sum()
     }
 
+    /// What there is more than `before`, of which this has all.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        Self(std::array::from_fn(|place| self.0[place].saturating_sub(before.0[place])))
+    }
+
     /// Types that there are events of, in the driver's order, with their numbers; `None` for unknown ones.
     pub fn iter(&self) -> impl Iterator<Item = (Option<EventType>, u64)> + '_ {
         let types = EventType::ALL.into_iter().map(Some).chain([None]);

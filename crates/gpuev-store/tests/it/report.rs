@@ -2,6 +2,7 @@
 
 mod golden;
 mod packed;
+mod period;
 mod stream;
 mod truth;
 

@@ -1,0 +1,205 @@
+//! What happened since the last time that somebody asked: a summary each minute, and a report at the end.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use gpuev::json::{Object, write_gpu, write_list};
+use gpuev::time::Rfc3339;
+use gpuev::{GpuId, Item};
+
+use super::fold::{Options, Reporter};
+use super::format::{Count, Length, Moment, Rate};
+use super::json::types;
+use super::summary::{Report, Source, TypeCounts, per_minute, type_name};
+
+/// What there was of one GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GpuCounts {
+    /// Which.
+    pub gpu: GpuId,
+    /// Events by type.
+    pub types: TypeCounts,
+    /// Gaps.
+    pub gaps: u64,
+    /// Events that are known to be lost.
+    pub lost: u64,
+}
+
+/// What happened in a stretch of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// When it began, in nanoseconds since 1970.
+    pub from_unix_ns: i64,
+    /// When it ended.
+    pub to_unix_ns: i64,
+    /// By GPU, those of which anything was ever seen, in order of index and address.
+    pub gpus: Vec<GpuCounts>,
+    /// Events since the beginning of all.
+    pub events_so_far: u64,
+}
+
+/// Cuts a stream into stretches of one length, and makes the report of all of it.
+///
+/// Time is that of the items, and what [`until`](Self::until) says: a replay is cut as what was live.
+#[derive(Debug)]
+pub struct Periods {
+    length_ns: i64,
+    reporter: Reporter,
+    /// As it was when the stretch began.
+    before: Vec<GpuCounts>,
+    from_unix_ns: Option<i64>,
+}
+
+impl Periods {
+    /// Stretches of `length`, at least a millisecond.
+    #[must_use]
+    pub fn new(length: Duration, options: Options) -> Self {
+        let length_ns = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX).max(1_000_000);
+        let reporter = Reporter::new(options);
+        Self { length_ns, reporter, before: Vec::new(), from_unix_ns: None }
+    }
+
+    /// What follows is from `source`.
+    pub fn begin(&mut self, source: Source) {
+        self.from_unix_ns = self.from_unix_ns.or(source.from_unix_ns);
+        self.reporter.begin(source);
+    }
+
+    /// Takes the next item. Gives the stretch that is over by then, if one is.
+    pub fn push(&mut self, item: &Item) -> Option<Summary> {
+        let unix_ns = match item {
+            Item::Event(event) => event.time.unix_ns,
+            Item::Gap(gap) => gap.unix_ns,
+        };
+        let over = self.until(unix_ns);
+        self.reporter.push(item);
+        over
+    }
+
+    /// It is `unix_ns` now: gives the stretch that is over, if one is. Of several, in which nothing happened but in
+    /// the first, that one.
+    pub fn until(&mut self, unix_ns: i64) -> Option<Summary> {
+        let from_unix_ns = *self.from_unix_ns.get_or_insert(unix_ns);
+        let passed = unix_ns.saturating_sub(from_unix_ns).div_euclid(self.length_ns);
+        if passed < 1 {
+            return None;
+        }
+        let to_unix_ns = from_unix_ns.saturating_add(self.length_ns);
+        self.from_unix_ns =
+            Some(from_unix_ns.saturating_add(self.length_ns.saturating_mul(passed)));
+        let now = self.reporter.gpus();
+        let gpus = now.iter().map(|gpu| gpu.since(&self.before)).collect();
+        let events_so_far = now.iter().map(|gpu| gpu.types.total()).sum();
+        self.before = now;
+        Some(Summary { from_unix_ns, to_unix_ns, gpus, events_so_far })
+    }
+
+    /// How long the stretch still takes at `unix_ns`.
+    #[must_use]
+    pub fn left(&self, unix_ns: i64) -> Duration {
+        let from = self.from_unix_ns.unwrap_or(unix_ns);
+        let left = from.saturating_add(self.length_ns).saturating_sub(unix_ns);
+        Duration::from_nanos(u64::try_from(left).unwrap_or(0))
+    }
+
+    /// What all came to.
+    #[must_use]
+    pub fn finish(self) -> Report {
+        self.reporter.finish()
+    }
+}
+
+impl GpuCounts {
+    /// What there is more than before.
+    fn since(&self, before: &[Self]) -> Self {
+        let Some(before) = before.iter().find(|one| super::costs::is_same(one.gpu, self.gpu))
+        else {
+            return *self;
+        };
+        Self {
+            gpu: self.gpu,
+            types: self.types.since(&before.types),
+            gaps: self.gaps - before.gaps,
+            lost: self.lost - before.lost,
+        }
+    }
+}
+
+impl Summary {
+    /// How many events.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.gpus.iter().map(|gpu| gpu.types.total()).sum()
+    }
+
+    /// Events a minute.
+    #[must_use]
+    pub fn events_per_minute(&self) -> Option<f64> {
+        let length_ns = self.to_unix_ns.saturating_sub(self.from_unix_ns);
+        per_minute(self.events(), u64::try_from(length_ns).unwrap_or(0))
+    }
+
+    fn missing(&self) -> (u64, u64) {
+        let sum = |of: fn(&GpuCounts) -> u64| {
+            self.gpus.iter().fold(0_u64, |all, gpu| all.saturating_add(of(gpu)))
+        };
+        (sum(|gpu| gpu.gaps), sum(|gpu| gpu.lost))
+    }
+
+    /// For a terminal: a line of all, and one of each GPU with events.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let length = self.to_unix_ns.saturating_sub(self.from_unix_ns).unsigned_abs();
+        let mut out = format!("--- {} UTC, {}: ", Moment(self.to_unix_ns), Length(length));
+        let rate = self.events_per_minute().unwrap_or(0.0);
+        let _infallible = write!(out, "{} events, {} a minute", Count(self.events()), Rate(rate));
+        let (gaps, lost) = self.missing();
+        if gaps > 0 {
+            let _infallible =
+                write!(out, "; incomplete: {} gaps, {} events lost", Count(gaps), Count(lost));
+        }
+        let _infallible = writeln!(out, "; {} so far", Count(self.events_so_far));
+        for gpu in self.gpus.iter().filter(|gpu| gpu.types.total() > 0 || gpu.gaps > 0) {
+            let _infallible = write!(out, "    GPU {:<2} {}", gpu.gpu.index, gpu.gpu.bdf);
+            if gpu.gpu.partition > 0 {
+                let _infallible = write!(out, "/{}", gpu.gpu.partition);
+            }
+            let _infallible = write!(out, "  {:>9}", Count(gpu.types.total()).to_string());
+            let mut types: Vec<_> = gpu.types.iter().collect();
+            types.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            for (event_type, count) in types {
+                let _infallible = write!(out, "  {} {}", type_name(event_type), Count(count));
+            }
+            out.push('\n');
+        }
+        out
+    }
+
+    /// One JSON object (`docs/report-schema.md`) without a newline.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let mut out = String::new();
+        let mut json = Object::begin(&mut out, "summary");
+        json.text("from", Rfc3339(self.from_unix_ns));
+        json.text("to", Rfc3339(self.to_unix_ns));
+        json.number("events", self.events());
+        json.optional("events_per_minute", self.events_per_minute());
+        let (gaps, lost) = self.missing();
+        json.number("gaps", gaps);
+        json.number("lost", lost);
+        json.number("events_so_far", self.events_so_far);
+        json.value("gpus", |out| {
+            write_list(out, &self.gpus, |json, gpu| {
+                json.value("gpu", |out| write_gpu(out, gpu.gpu));
+                json.number("events", gpu.types.total());
+                types(json, "types", &gpu.types);
+                json.number("gaps", gpu.gaps);
+                json.number("lost", gpu.lost);
+            });
+        });
+        json.end();
+        out
+    }
+}
