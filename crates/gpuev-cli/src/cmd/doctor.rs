@@ -3,6 +3,8 @@
 //! Opening `/dev/kfd` makes this process a KFD process until it ends, so whatever needs no device comes first,
 //! and the device is open only while it is asked.
 
+mod history;
+
 use std::io::{self, Write};
 
 use clap::Args;
@@ -24,8 +26,10 @@ pub(crate) struct DoctorArgs {
 }
 
 pub(crate) fn run(args: &DoctorArgs, source: &SourceArgs) -> Outcome {
-    let source = Source::open(source)?;
-    let findings = examine(&source.machine);
+    let findings = match Source::history(source) {
+        Some(path) => history::examine(&path)?,
+        None => examine(&Source::open(source)?.machine),
+    };
     let mut text = String::new();
     for finding in &findings.list {
         if args.json {

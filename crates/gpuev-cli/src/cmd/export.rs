@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gpuev::Filter;
 use gpuev_store::export::{ExportFormat, Exporter, Written};
-use gpuev_store::{History, Query};
+use gpuev_store::{History, Query, default_history_to_read};
 
 use crate::args::{FilterArgs, PeriodArgs, no_such};
 use crate::cmd::replay::chosen;
@@ -20,9 +20,9 @@ use crate::output::NewFile;
 /// (docs/export-formats.md)
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The history
+    /// The history; else the one that `gpuev record` writes to by itself
     #[arg(value_name = "RUN.DB")]
-    history: PathBuf,
+    history: Option<PathBuf>,
     /// What to write; else what the name of the output ends with
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<ExportFormat>,
@@ -62,7 +62,8 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
     let format = chosen_format(args.format, output)?;
     let query = args.period.query()?;
-    let history = History::open(&args.history)?;
+    let path = args.history.clone().unwrap_or_else(default_history_to_read);
+    let history = History::open(&path)?;
     let gpus = chosen(&history, &args.filter.gpu)?;
     let wanted = filter(&args.filter, gpus);
     let export = Export { history, query, wanted, format, spans: !args.no_spans };

@@ -3,9 +3,11 @@
 mod health;
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use clap::Args;
-use gpuev::{Gpu, Inventory, json};
+use gpuev::{Gpu, GpuId, Inventory, json};
+use gpuev_store::History;
 
 use crate::args::SourceArgs;
 use crate::exit::{Exit, Failure, Outcome};
@@ -24,6 +26,9 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) fn run(args: &ListArgs, source: &SourceArgs) -> Outcome {
+    if let Some(path) = Source::history(source) {
+        return list_history(&path, args);
+    }
     let source = Source::open(source)?;
     let inventory = source.machine.inventory()?;
     let mut text = match (args.json, args.health) {
@@ -42,6 +47,54 @@ pub(crate) fn run(args: &ListArgs, source: &SourceArgs) -> Outcome {
             .with_hint("gpuev doctor tells why");
         return Err(Failure::Gpu(none));
     }
+    Ok(Exit::Success)
+}
+
+/// Lists the GPUs that a history has seen, each as it was last.
+fn list_history(path: &Path, args: &ListArgs) -> Outcome {
+    if args.health {
+        let what = "--health: a history does not say how its GPUs are doing";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    let mut gpus: Vec<(GpuId, Option<String>)> = Vec::new();
+    for recorded in History::open(path)?.sessions()? {
+        for (gpu, name) in recorded.session.gpus {
+            let lasting = |id: GpuId| (id.bdf, id.partition, id.unique_id);
+            match gpus.iter_mut().find(|(seen, _)| lasting(*seen) == lasting(gpu)) {
+                Some(seen) => *seen = (gpu, name.or(seen.1.take())),
+                None => gpus.push((gpu, name)),
+            }
+        }
+    }
+    gpus.sort();
+    let mut text = String::new();
+    if args.json {
+        for (gpu, name) in &gpus {
+            let mut object = json::Object::begin(&mut text, "gpu");
+            object.value("gpu", |out| json::write_gpu(out, *gpu));
+            match name {
+                Some(name) => object.text("name", name),
+                None => object.null("name"),
+            }
+            object.number("kfd_id", gpu.kfd_id);
+            object.end();
+            text.push('\n');
+        }
+    } else {
+        let mut table = Table::new(["GPU", "PCI", "PART", "NAME", "UNIQUE ID", "KFD"]);
+        for (gpu, name) in gpus {
+            table.row([
+                gpu.index.to_string(),
+                gpu.bdf.to_string(),
+                gpu.partition.to_string(),
+                or_dash(name),
+                or_dash(gpu.unique_id),
+                gpu.kfd_id.to_string(),
+            ]);
+        }
+        text = table.to_string();
+    }
+    io::stdout().lock().write_all(text.as_bytes())?;
     Ok(Exit::Success)
 }
 

@@ -1,14 +1,16 @@
 //! `gpuev record`: what happens, kept.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use gpuev::process::Processes;
-use gpuev_store::{Progress, Recorder, Retention, Session, Writer};
+use gpuev_sim::run::exit_code;
+use gpuev_store::{Progress, Recorder, Retention, Session, Writer, default_history};
 
 use crate::args::{FilterArgs, SourceArgs, duration};
 use crate::cmd::watch::{filter, start};
@@ -16,12 +18,16 @@ use crate::exit::{Exit, Failure, Outcome, say};
 use crate::signals::Ends;
 use crate::source::Source;
 
+/// The driver takes a process apart in a worker (`kfd_process_wq_release`), and tells of its end after it.
+const LAST_EVENTS: Duration = Duration::from_millis(200);
+
 /// Record what happens to a file, until Ctrl-C or a program's end
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
-    /// The history to record to; what is there already is kept
-    #[arg(short, long, value_name = "FILE", default_value = "run.db")]
-    output: PathBuf,
+    /// The history to record to; what is there already is kept. Else ~/.local/state/gpuev/history.db, and
+    /// /var/lib/gpuev/history.db as root
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
     /// End after this time, e.g. 10s, 5m
@@ -33,7 +39,7 @@ pub(crate) struct RecordArgs {
     /// Keep the file below this size, e.g. 500M, 2G
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
-    /// Run this program and record until it ends
+    /// Run this program, record until it ends, and end as it does
     #[arg(last = true, value_name = "PROGRAM")]
     program: Vec<std::ffi::OsString>,
 }
@@ -60,16 +66,23 @@ pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
     let gpus = monitor.gpus();
     let session = Session::of(&source.machine).with_gpus(&gpus).with_scope(&monitor.scope());
     let retention = Retention { max_age: args.max_age, max_bytes: args.max_size };
-    let writer = Writer::open(&args.output, &session)?.with_retention(retention);
+    let path = output(args.output.as_deref())?;
+    let writer = Writer::open(&path, &session)?.with_retention(retention);
     let processes = Processes::of(&source.machine);
     let subscription = monitor.subscribe(filter(&args.filter, gpus.iter().map(|gpu| gpu.id)));
     let recorder = Recorder::start(writer, subscription, processes)?;
     let program = Program::start(&args.program)?;
     let feeding = source.begin()?;
     let (over, told) = mpsc::channel::<()>();
+    let ends = match &program.0 {
+        Some(child) => ends.passing_on_to(child.id())?,
+        None => ends,
+    };
+    let ended = Arc::new(OnceLock::new());
+    let status = Arc::clone(&ended);
     ends.call(
         args.duration,
-        move || program.wait_or(|| feeding.finish()),
+        move || program.wait_or(&status, || feeding.finish()),
         move || {
             drop(monitor);
             drop(over);
@@ -77,8 +90,23 @@ pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
     )?;
     follow(&recorder, &told);
     let progress = recorder.finish()?;
-    say(&summary(&progress, &args.output));
-    Ok(Exit::Success)
+    say(&summary(&progress, &path));
+    Ok(ended.get().map_or(Exit::Success, |status| Exit::Program(exit_code(*status))))
+}
+
+/// Where to record. The folder of a history that nobody named is made.
+fn output(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let path = default_history();
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            gpuev::Error::io(format!("make the folder {}", folder.display()), error)
+                .with_hint("name a file with -o")
+        })?;
+    }
+    Ok(path)
 }
 
 /// The program whose run is recorded, if any.
@@ -95,15 +123,15 @@ impl Program {
     }
 
     /// Waits for its end; without one, for that of the source.
-    fn wait_or(self, finish: impl FnOnce()) {
-        match self.0 {
-            Some(mut child) => match child.wait() {
-                Ok(status) if status.success() => {}
-                Ok(status) => say(&format!("the program ended with {status}")),
-                Err(error) => say(&format!("cannot wait for the program: {error}")),
-            },
-            None => finish(),
+    fn wait_or(self, ended: &OnceLock<ExitStatus>, finish: impl FnOnce()) {
+        let Some(mut child) = self.0 else { return finish() };
+        match child.wait() {
+            Ok(status) => {
+                let _set_once = ended.set(status);
+            }
+            Err(error) => say(&format!("cannot wait for the program: {error}")),
         }
+        std::thread::sleep(LAST_EVENTS);
     }
 }
 
@@ -137,7 +165,7 @@ fn show(now: &Progress, per_second: u64, since: Duration) {
     let _closed = io::stderr().write_all(line.as_bytes());
 }
 
-fn summary(progress: &Progress, path: &std::path::Path) -> String {
+fn summary(progress: &Progress, path: &Path) -> String {
     let Progress { events, gaps, lost, bytes, .. } = *progress;
     let lost = if lost > 0 { format!(", {lost} events lost") } else { String::new() };
     let size = mebibytes(bytes);

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use gpuev::{GpuId, Item};
-use gpuev_store::{History, Items, Query};
+use gpuev_store::{History, Items, Query, default_history_to_read};
 
 use crate::args::{FilterArgs, PeriodArgs};
 use crate::cmd::watch::{ShowArgs, Shown, filter};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Failure, Outcome};
 use crate::signals::Ends;
 
 /// Show what was recorded
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// A history: what `gpuev record` wrote
+    /// A history: what `gpuev record` wrote; else the one that it writes to by itself
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// Take as long as it took, divided by this: 1 as it happened, 10 ten times faster; else at once
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     speed: Option<f64>,
@@ -38,7 +38,8 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: &ReplayArgs) -> Outcome {
-    show(&args.file, args.period.query()?, args.speed, &args.show, &args.filter)
+    let path = args.file.clone().unwrap_or_else(default_history_to_read);
+    show(&path, args.period.query()?, args.speed, &args.show, &args.filter)
 }
 
 /// Shows all of a history at once.
@@ -60,8 +61,7 @@ fn show(
     Ends::listen()?.call(None, park, move || drop(end))?;
     let mut shown = Shown::new(show, [])?;
     let result = replay(history.into_items(&query), speed, &ended, &mut shown);
-    shown.say_summary();
-    result.map(|()| Exit::Success)
+    shown.end(result)
 }
 
 /// The main thread tells when it is over, not this one.
@@ -72,14 +72,17 @@ fn park() {
 }
 
 fn replay(
-    items: Items<History>,
+    mut items: Items<History>,
     speed: Option<f64>,
     ended: &Receiver<()>,
     shown: &mut Shown<'_>,
 ) -> Result<(), Failure> {
     let mut pace = Pace { speed, begun: None };
-    for item in items {
-        let item = item?;
+    let mut sessions = items.history().sources()?.into_iter().peekable();
+    while let Some((place, item)) = items.next_placed()? {
+        while let Some((_, source)) = sessions.next_if(|(session, _)| *session <= place.session) {
+            shown.begin(source);
+        }
         let early = pace.early(&item);
         if !early.is_zero() || shown.is_full() {
             shown.flush()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use gpuev::time::Anchor;
 use gpuev_store::report::Options;
-use gpuev_store::{History, Query};
+use gpuev_store::{History, Query, default_history_to_read};
 
 use crate::args::duration;
 use crate::exit::{Exit, Failure, Outcome};
@@ -15,9 +15,9 @@ use crate::exit::{Exit, Failure, Outcome};
 /// Tell what the events of a history came to: counts, rates, durations, what went wrong and where
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// The history
+    /// The history; else the one that `gpuev record` writes to by itself
     #[arg(value_name = "RUN.DB")]
-    history: PathBuf,
+    history: Option<PathBuf>,
     /// Only what happened in this time before now, e.g. 10m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     last: Option<Duration>,
@@ -40,7 +40,8 @@ pub(crate) fn run(args: &ReportArgs) -> Outcome {
     }
     let mut options = Options::default();
     options.top = args.top;
-    let report = History::open(&args.history)?.report(&query, options)?;
+    let path = args.history.clone().unwrap_or_else(default_history_to_read);
+    let report = History::open(&path)?.report(&query, options)?;
     if let Some(path) = &args.html {
         write_page(path, &report.html())?;
     }

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use gpuev::time::Anchor;
 use gpuev::{ErrorKind, Filter, GapCause, Gpu, GpuId, Item, Monitor, Subscription, json};
 use gpuev_store::EventLog;
+use gpuev_store::report::{self, Options, Periods};
 
 use crate::args::{FilterArgs, SourceArgs, TypeArg, duration};
 use crate::cmd::replay;
@@ -41,11 +43,24 @@ pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
     let filter = filter(&args.filter, gpus.iter().map(|gpu| gpu.id));
     let subscription = monitor.subscribe(filter);
     let mut shown = Shown::new(&args.show, &gpus)?;
+    shown.begin(live(&source.machine, &monitor.scope()));
     let feeding = source.begin()?;
     ends.call(args.duration, move || feeding.finish(), move || drop(monitor))?;
     let result = show(&mut shown, subscription);
-    shown.say_summary();
-    result.map(|()| Exit::Success)
+    shown.end(result)
+}
+
+/// This machine, from now on, as the source of a report.
+fn live(machine: &gpuev::Machine, scope: &gpuev::Scope) -> report::Source {
+    report::Source {
+        name: "live".to_owned(),
+        host: machine.hostname(),
+        kernel: machine.kernel_release(),
+        boot_id: machine.boot_id(),
+        scope: Some(scope.reason.clone()),
+        from_unix_ns: Some(Anchor::now().unix_ns),
+        to_unix_ns: None,
+    }
 }
 
 /// Watches the chosen GPUs, and says which of them it cannot.
@@ -98,17 +113,20 @@ pub(crate) fn filter(args: &FilterArgs, gpus: impl IntoIterator<Item = GpuId>) -
 
 /// Writes what comes, line by line: each at once where nothing more waits, else in one go.
 fn show(shown: &mut Shown<'_>, mut items: Subscription) -> Result<(), Failure> {
-    while let Some(first) = items.wait(None) {
-        let mut next = Some(first);
+    loop {
+        let mut next = items.wait(shown.summary_due());
+        if next.is_none() && items.is_finished() {
+            return Ok(());
+        }
         while let Some(item) = next {
             if shown.put(item).is_break() {
                 return shown.flush();
             }
             next = if shown.is_full() { None } else { items.try_next() };
         }
+        shown.tick();
         shown.flush()?;
     }
-    Ok(())
 }
 
 /// How items are shown.
@@ -124,6 +142,12 @@ pub(crate) struct ShowArgs {
     /// .ndjson, one record a line
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Tell each so often how many events there were, by GPU and type, and at the end what all came to
+    #[arg(long, value_name = "EVERY", value_parser = duration, num_args = 0..=1, default_missing_value = "1m")]
+    summary: Option<Duration>,
+    /// Do not show the events: only the summary or the log is wanted
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// Items on their way to standard output, and to a log.
@@ -134,6 +158,7 @@ pub(crate) struct Shown<'a> {
     text: String,
     log: Option<EventLog>,
     unlogged: Vec<Item>,
+    periods: Option<Periods>,
     summary: Summary,
 }
 
@@ -153,17 +178,51 @@ impl<'a> Shown<'a> {
             text: String::new(),
             log,
             unlogged: Vec::new(),
+            periods: args.summary.map(|every| Periods::new(every, Options::default())),
             summary: Summary::new(),
         })
     }
 
-    /// Takes an item; breaks where no more is wanted.
-    pub(crate) fn put(&mut self, item: Item) -> ControlFlow<()> {
+    /// What follows is from `source`.
+    pub(crate) fn begin(&mut self, source: report::Source) {
+        if let Some(periods) = &mut self.periods {
+            periods.begin(source);
+        }
+    }
+
+    /// How long until a summary is due, if one is wanted.
+    fn summary_due(&self) -> Option<Duration> {
+        self.periods.as_ref().map(|periods| periods.left(Anchor::now().unix_ns))
+    }
+
+    /// Adds the summary that is due by now.
+    fn tick(&mut self) {
+        let now = Anchor::now().unix_ns;
+        let over = self.periods.as_mut().and_then(|periods| periods.until(now));
+        self.put_summary(over);
+    }
+
+    fn put_summary(&mut self, over: Option<report::Summary>) {
+        let Some(over) = over else { return };
         if self.args.json {
-            json::write_item(&mut self.text, &item);
+            self.text += &over.json();
             self.text.push('\n');
         } else {
-            self.style.write(&mut self.text, &item);
+            self.text += &over.text();
+        }
+    }
+
+    /// Takes an item; breaks where no more is wanted.
+    pub(crate) fn put(&mut self, item: Item) -> ControlFlow<()> {
+        let over = self.periods.as_mut().and_then(|periods| periods.push(&item));
+        self.put_summary(over);
+        match (self.args.quiet, self.args.json) {
+            (true, _) => {}
+            (false, true) => {
+                json::write_item(&mut self.text, &item);
+                self.text.push('\n');
+            }
+            (false, false) => self.style.write(&mut self.text, &item),
         }
         self.summary.count(&item);
         if self.log.is_some() {
@@ -177,7 +236,7 @@ impl<'a> Shown<'a> {
 
     /// Whether so much waits that it should be written.
     pub(crate) fn is_full(&self) -> bool {
-        self.text.len() >= 64 * 1024
+        self.text.len() >= 64 * 1024 || self.unlogged.len() >= 1024
     }
 
     /// Writes what waits.
@@ -192,9 +251,16 @@ impl<'a> Shown<'a> {
         Ok(())
     }
 
-    /// Says how much it was.
-    pub(crate) fn say_summary(&self) {
+    /// Says how much it was, and what all came to where that was asked for.
+    pub(crate) fn end(mut self, result: Result<(), Failure>) -> Outcome {
         self.summary.say();
+        result?;
+        if let Some(periods) = self.periods.take() {
+            let report = periods.finish();
+            self.text = if self.args.json { report.json() + "\n" } else { report.text() };
+            self.flush()?;
+        }
+        Ok(Exit::Success)
     }
 }
 
@@ -218,7 +284,7 @@ impl Summary {
             Item::Gap(gap) => {
                 self.gaps += 1;
                 match gap.count {
-                    Some(count) => self.lost += count,
+                    Some(count) => self.lost = self.lost.saturating_add(count),
                     None => self.of_unknown_size += u64::from(gap.cause != GapCause::GpuRemoved),
                 }
             }

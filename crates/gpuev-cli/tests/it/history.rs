@@ -1,8 +1,9 @@
 //! Recording, and what becomes of it.
 
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::program::{Running, parse, run};
+use crate::program::{Running, command, ended, has_thread, parse, run};
 
 pub(crate) fn record(path: &Path, source: &str) {
     let path = path.to_str().unwrap();
@@ -14,7 +15,7 @@ pub(crate) fn record(path: &Path, source: &str) {
 fn what_was_recorded_is_watched_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.db");
-    record(&path, "sim:mixed,gpus=2,count=3000,rate=100000,seed=7");
+    record(&path, "sim:mixed,gpus=2,count=3000,rate=5000,seed=7");
     let file = path.to_str().unwrap();
     let replayed = run(["replay", file, "--json"]).good();
     let events = replayed.json().iter().filter(|record| record["record"] == "event").count();
@@ -62,7 +63,7 @@ fn a_log_is_one_object() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gpu_events.json");
     let log = path.to_str().unwrap();
-    let source = "sim:mixed,count=500,rate=100000";
+    let source = "sim:mixed,count=500,rate=5000";
     let watched = run(["watch", "--json", "--source", source, "--log", log]).good();
     let logged = parse(&std::fs::read_to_string(&path).unwrap());
     assert_eq!(logged["total_events"], 500);
@@ -74,7 +75,7 @@ fn a_log_is_one_object() {
 fn what_was_recorded_comes_to_a_report() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.db");
-    record(&path, "sim:mixed,gpus=2,count=3000,rate=100000,seed=7");
+    record(&path, "sim:mixed,gpus=2,count=3000,rate=5000,seed=7");
     let (file, page) = (path.to_str().unwrap(), folder.path().join("report.html"));
     let text = run(["report", file]).good().out;
     assert!(text.contains("3,000 events") && text.contains("How long things took"), "{text}");
@@ -90,4 +91,126 @@ fn what_was_recorded_comes_to_a_report() {
     let ended = run(["report", file, "--html", nowhere.to_str().unwrap()]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("none/report.html"), "{ended:?}");
+}
+
+/// Runs it as a user who has this home.
+fn at_home(home: &Path, args: &[&str]) -> crate::program::Ended {
+    let mut command = command(args);
+    command.env("XDG_STATE_HOME", home).env("STATE_DIRECTORY", home.join("gpuev"));
+    ended(&mut command)
+}
+
+#[test]
+fn without_a_path_it_is_the_history_that_record_writes_to() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("gpuev/history.db");
+    let none = at_home(home.path(), &["report", "--last", "1h"]);
+    assert_eq!(none.code, Some(1));
+    assert!(none.err.contains("gpuev/history.db") && none.err.contains("gpuev record"), "{none:?}");
+    for times in 1..=2 {
+        let source = "sim:mixed,count=300,rate=5000";
+        at_home(home.path(), &["record", "--source", source]).good();
+        let report = at_home(home.path(), &["report", "--last", "1h", "--json"]).good().json();
+        assert_eq!(report[0]["events"], 300 * times, "what is there is kept");
+    }
+    assert!(path.exists());
+    let replayed = at_home(home.path(), &["replay", "--json"]).good().json();
+    let exported = at_home(home.path(), &["export", "--no-spans"]).good().json();
+    let events = |records: &[serde_json::Value]| {
+        records.iter().filter(|record| record["record"] == "event").count()
+    };
+    assert_eq!((events(&replayed), events(&exported)), (600, 600));
+}
+
+#[test]
+fn a_recorded_program_keeps_its_streams_and_its_exit_code() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.db");
+    for (script, code) in [("cat; exit 7", 7), ("cat; kill -9 $$", 137), ("cat", 0)] {
+        let mut command = command(["record", "--source", "sim:idle", "-o"]);
+        command.arg(&file).args(["--", "sh", "-c", script]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"from here\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{script}: {output:?}");
+        assert_eq!(output.stdout, b"from here\n");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.ends_with("MiB)\n") && !said.contains('\r'), "no progress line: {said}");
+    }
+}
+
+#[test]
+fn a_signal_is_the_recorded_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.db");
+    let script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let file = file.to_str().unwrap();
+    let mut running =
+        Running::start(["record", "--source", "sim:idle", "-o", file, "--", "sh", "-c", script]);
+    assert_eq!(running.line(), "ready\n");
+    while !has_thread(running.child.id(), "gpuev-end") {
+        std::thread::yield_now();
+    }
+    running.signal(rustix::process::Signal::TERM);
+    let ended = running.rest();
+    assert_eq!((ended.code, ended.out.as_str()), (Some(3), "told\n"), "{ended:?}");
+}
+
+#[test]
+fn a_history_is_a_source_for_list_and_doctor_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.db");
+    record(&path, "sim:mixed,gpus=2,count=3000,rate=5000,seed=7");
+    let source = format!("file:{}", path.display());
+    let listed = run(["list", "--source", &source]).good().out;
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert!(listed.contains("0000:03:00.0"), "{listed}");
+    let listed = run(["list", "--json", "--source", &source]).good().json();
+    let of_machine = run(["list", "--json", "--source", "sim:mixed,gpus=2"]).good().json();
+    for (recorded, live) in listed.iter().zip(&of_machine) {
+        assert_eq!((&recorded["gpu"], &recorded["name"]), (&live["gpu"], &live["name"]));
+    }
+    assert_eq!(run(["list", "--health", "--source", &source]).code, Some(2));
+    let doctor = run(["doctor", "--source", &source]).good().out;
+    assert!(doctor.contains("and whole") && doctor.contains("3000 of 2 GPUs"), "{doctor}");
+    let found = run(["doctor", "--json", "--source", &source]).good().json();
+    assert!(found.iter().all(|finding| finding["state"] != "fail"));
+}
+
+#[test]
+fn a_summary_is_told_each_so_often_and_a_report_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.db");
+    let source = "sim:mixed,gpus=2,count=3000,rate=3000,seed=7";
+    record(&path, source);
+    let file = path.to_str().unwrap();
+    let replayed = run(["replay", file, "--summary", "100ms", "--quiet", "--json"]).good().json();
+    let (report, summaries) = replayed.split_last().unwrap();
+    assert_eq!((&report["record"], &report["events"]), (&"report".into(), &3_000.into()));
+    assert!(summaries.len() > 2 && summaries.iter().all(|one| one["record"] == "summary"));
+    let text = run(["replay", file, "--summary", "--quiet"]).good().out;
+    assert!(text.contains("3,000 events") && text.contains("How long things took"), "{text}");
+    let live = run(["watch", "--source", source, "--summary", "200ms", "--json"]).good().json();
+    let of = |kind: &str| live.iter().filter(|one| one["record"] == kind).count();
+    assert_eq!((of("event"), of("report")), (3_000, 1));
+    assert!(of("summary") > 0);
+    assert_eq!(live.last().unwrap()["events"], 3_000);
+}
+
+#[test]
+fn a_killed_watch_leaves_a_whole_log() {
+    let folder = tempfile::tempdir().unwrap();
+    for events in [1, 50, 500] {
+        let path = folder.path().join(format!("{events}.json"));
+        let args = ["watch", "--json", "--source", "sim:mixed,rate=20000", "--log"];
+        let mut running = Running::start(args.iter().copied().chain([path.to_str().unwrap()]));
+        (0..events).for_each(|_| drop(running.line()));
+        running.signal(rustix::process::Signal::KILL);
+        assert_eq!(running.rest().code, None);
+        let log = parse(&std::fs::read_to_string(&path).unwrap());
+        let logged = log["events"].as_array().unwrap().len();
+        assert!(logged >= events, "{logged} of {events}");
+    }
 }

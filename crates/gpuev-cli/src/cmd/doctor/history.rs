@@ -1,0 +1,64 @@
+//! What is to be said of a history: whether it is whole, and whether what it tells is.
+
+use std::path::Path;
+
+use gpuev::time::Rfc3339;
+use gpuev_store::report::{Options, Report, Source};
+use gpuev_store::{History, Query};
+
+use super::Findings;
+use crate::exit::{Exit, Failure};
+
+pub(super) fn examine(path: &Path) -> Result<Findings, Failure> {
+    let mut findings = Findings { list: Vec::new(), exit: Exit::Success };
+    let history = History::open(path)?;
+    let damage = history.check()?;
+    if damage.is_empty() {
+        findings.good("file", format!("{}: a history, and whole", path.display()));
+    }
+    for damage in damage {
+        let text = format!("{damage}; `sqlite3 FILE .recover | sqlite3 NEW` saves what is left");
+        findings.fail("file", text, Exit::Failure);
+    }
+    for (number, source) in history.sources()? {
+        examine_session(number, &source, &mut findings);
+    }
+    examine_events(&history.report(&Query::new(), Options::default())?, &mut findings);
+    Ok(findings)
+}
+
+fn examine_session(number: i64, source: &Source, findings: &mut Findings) {
+    let unknown = || "unknown".to_owned();
+    let host = source.host.clone().unwrap_or_else(unknown);
+    let kernel = source.kernel.clone().unwrap_or_else(unknown);
+    let began = source.from_unix_ns.map_or_else(unknown, |at| Rfc3339(at).to_string());
+    let text = format!("{number} on {host}, Linux {kernel}, from {began}");
+    match source.to_unix_ns {
+        Some(ended) => findings.good("session", format!("{text} to {}", Rfc3339(ended))),
+        None => {
+            findings.note("session", format!("{text}; it runs, was killed or is an import"));
+        }
+    }
+    if let Some(scope) = source.scope.as_deref().filter(|scope| !scope.starts_with("all ")) {
+        findings.note("scope", format!("session {number} saw {scope}"));
+    }
+}
+
+fn examine_events(report: &Report, findings: &mut Findings) {
+    let gpus = report.gpus.len();
+    findings.good("events", format!("{} of {gpus} GPUs", report.events));
+    if report.doubtful > 0 {
+        findings.note("events", format!("{} may be forged by a task name", report.doubtful));
+    }
+    for gap in &report.gaps {
+        let (cause, gaps) = (gap.cause.name(), gap.gaps);
+        let text = format!(
+            "{gaps} of {cause}: {} events lost, {} of unknown size",
+            gap.lost, gap.of_unknown_size
+        );
+        findings.note("gaps", text);
+    }
+    if report.is_complete() {
+        findings.good("gaps", "none: nothing is missing");
+    }
+}
