@@ -100,6 +100,19 @@ pub enum Resolution {
     RuleRemoved,
 }
 
+impl Resolution {
+    /// The name in JSON and texts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opposite => "opposite",
+            Self::Quiet => "quiet",
+            Self::Boot => "boot",
+            Self::RuleRemoved => "rule_removed",
+        }
+    }
+}
+
 /// An alert changed in a way that others should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertChange {

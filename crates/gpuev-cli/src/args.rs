@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Report(cmd::report::ReportArgs),
     Export(cmd::export::ExportArgs),
     Import(cmd::import::ImportArgs),
+    Rules(cmd::rules::RulesArgs),
     Sim(cmd::sim::SimArgs),
     #[command(hide = true)]
     Generate(cmd::generate::GenerateArgs),

@@ -9,5 +9,6 @@ pub(crate) mod list;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod report;
+pub(crate) mod rules;
 pub(crate) mod sim;
 pub(crate) mod watch;

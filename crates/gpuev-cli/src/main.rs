@@ -27,6 +27,7 @@ fn main() -> std::process::ExitCode {
         Command::Report(args) => cmd::report::run(&args),
         Command::Export(args) => cmd::export::run(&args),
         Command::Import(args) => cmd::import::run(&args),
+        Command::Rules(args) => cmd::rules::run(&args),
         Command::Sim(args) => cmd::sim::run(&args),
         Command::Generate(args) => cmd::generate::run(&args),
     };

@@ -4,6 +4,8 @@
 
 mod agent;
 mod aggregate;
+mod alert_book;
+mod alert_life;
 mod attribution;
 mod campaign;
 mod config;
@@ -12,5 +14,6 @@ mod health;
 mod http;
 mod machine;
 mod quantity;
+mod rule_files;
 mod sink;
 mod stage;

@@ -12,4 +12,5 @@ mod history;
 mod machine;
 mod machine_state;
 mod program;
+mod rules;
 mod watch;

@@ -7,7 +7,7 @@ use crate::problem::meant;
 use crate::rule::variables::NAMES;
 
 /// Functions of the language that a condition can call, beside operators.
-const FUNCTIONS: [&str; 15] = [
+const FUNCTIONS: [&str; 13] = [
     "size",
     "contains",
     "startsWith",
@@ -21,8 +21,6 @@ const FUNCTIONS: [&str; 15] = [
     "bytes",
     "dyn",
     "type",
-    "max",
-    "min",
 ];
 
 /// A name that means nothing.

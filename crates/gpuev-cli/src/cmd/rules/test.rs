@@ -1,0 +1,201 @@
+//! `gpuev rules test`: what would have fired on a recording.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use gpuev::message::Printable;
+use gpuev::time::{Anchor, Rfc3339};
+use gpuev::{Item, Machine};
+use gpuev_agent::alert::{Alert, Book, Resolution};
+use gpuev_agent::rule::{Engine, RuleSet};
+use gpuev_agent::sink::Message;
+use gpuev_agent::{AlertChange, AlertState, Config, Pipeline};
+use gpuev_store::{History, RecordedSession};
+
+use crate::args::PeriodArgs;
+use crate::exit::{Exit, Failure, Outcome, say};
+
+use super::RuleArgs;
+
+/// The engine is to look at the clock so often.
+const TICK_NS: u64 = 1_000_000_000;
+
+/// Show which alerts would have fired on a recording
+#[derive(Debug, Args)]
+pub(super) struct TestArgs {
+    /// The history: what gpuev record or the agent wrote
+    #[arg(value_name = "RUN.DB")]
+    history: PathBuf,
+    #[command(flatten)]
+    rules: RuleArgs,
+    #[command(flatten)]
+    period: PeriodArgs,
+    /// Every change of every alert as one JSON object a line, pending ones included
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &TestArgs) -> Outcome {
+    let rules = args.rules.load()?;
+    let query = args.period.query()?;
+    let history = History::open(&args.history)?;
+    let sessions = history.sessions()?;
+    let mut trial = Trial::new(args.json, rules);
+    let mut items = history.into_items(&query);
+    while let Some((place, item)) = items.next_placed()? {
+        let session = sessions.iter().find(|recorded| recorded.id == place.session);
+        trial.enter(session, &item)?;
+        trial.push(&item)?;
+    }
+    trial.finish()
+}
+
+/// Rules at work on a recording.
+struct Trial {
+    engine: Engine,
+    pipeline: Pipeline,
+    /// Where the clock of the recording stands.
+    now: Option<Anchor>,
+    boot_id: String,
+    json: bool,
+    out: BufWriter<io::StdoutLock<'static>>,
+    items: u64,
+    /// Ids of the alerts that fire.
+    firing: HashSet<String>,
+    /// How many fired, by rule.
+    fired: BTreeMap<String, u64>,
+}
+
+impl Trial {
+    fn new(json: bool, rules: RuleSet) -> Self {
+        // Nothing lies below a file: this machine's processes are not those of the recording.
+        let nowhere = Machine::at("/dev/null");
+        let config = Config::default();
+        Self {
+            engine: Engine::new(rules, Book::new(), "recording"),
+            pipeline: Pipeline::replay(&nowhere, &config.events),
+            now: None,
+            boot_id: String::new(),
+            json,
+            out: BufWriter::new(io::stdout().lock()),
+            items: 0,
+            firing: HashSet::new(),
+            fired: BTreeMap::new(),
+        }
+    }
+
+    /// An item of this session follows. One of another boot has another clock.
+    fn enter(&mut self, session: Option<&RecordedSession>, item: &Item) -> Result<(), Failure> {
+        let boot_id = session.and_then(|s| s.session.boot_id.clone()).unwrap_or_default();
+        if self.now.is_none() {
+            self.boot_id = boot_id;
+        } else if boot_id != self.boot_id {
+            let Anchor { boot_ns, unix_ns } = moment(item);
+            let state = self.engine.state(&self.boot_id);
+            let changes = self.engine.restore(state, &boot_id, boot_ns, unix_ns);
+            self.boot_id = boot_id;
+            self.now = None;
+            self.tell(&changes)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, item: &Item) -> Result<(), Failure> {
+        self.items += 1;
+        self.pass_to(moment(item))?;
+        let mut changes = Vec::new();
+        let Self { pipeline, engine, .. } = self;
+        pipeline.push(item, &mut |signal| changes.extend(engine.observe(&signal)));
+        self.tell(&changes)
+    }
+
+    /// Time passes as it did, second by second where anything can come of it.
+    fn pass_to(&mut self, until: Anchor) -> Result<(), Failure> {
+        let mut now = *self.now.get_or_insert(until);
+        while now.boot_ns.saturating_add(TICK_NS) <= until.boot_ns {
+            if !self.engine.needs_ticks() {
+                now = until;
+            }
+            let boot_ns = now.boot_ns.saturating_add(TICK_NS).min(until.boot_ns);
+            now = Anchor { boot_ns, unix_ns: until.unix_ns_of(boot_ns) };
+            let mut changes = Vec::new();
+            let Self { pipeline, engine, .. } = self;
+            pipeline.tick(now, &mut |signal| changes.extend(engine.observe(&signal)));
+            changes.extend(engine.tick(now.boot_ns, now.unix_ns));
+            self.tell(&changes)?;
+        }
+        self.now = Some(now);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Outcome {
+        let mut changes = Vec::new();
+        let Self { pipeline, engine, .. } = &mut self;
+        pipeline.finish(&mut |signal| changes.extend(engine.observe(&signal)));
+        self.tell(&changes)?;
+        self.out.flush()?;
+        let stats = self.engine.stats();
+        if let Some((rule, error)) = stats.last_error {
+            say(&format!("rule {rule}: its condition cannot be decided: {error}"));
+        }
+        let fired: u64 = self.fired.values().sum();
+        let firing = self.engine.book().stats().firing;
+        say(&format!(
+            "{fired} alerts of {} rules on {} events and gaps, {firing} of them not over at the end",
+            self.fired.len(),
+            self.items
+        ));
+        Ok(Exit::Success)
+    }
+
+    fn tell(&mut self, changes: &[AlertChange]) -> Result<(), Failure> {
+        for change in changes {
+            let alert = &change.alert;
+            let news = match alert.state {
+                AlertState::Pending => false,
+                AlertState::Firing => self.firing.insert(alert.id.clone()),
+                AlertState::Resolved => self.firing.remove(&alert.id),
+            };
+            if news && alert.state == AlertState::Firing {
+                *self.fired.entry(alert.rule.clone()).or_default() += 1;
+            }
+            if self.json {
+                writeln!(self.out, "{}", Message::of_change(change).json)?;
+            } else if news {
+                writeln!(self.out, "{}", line(alert))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When an item happened, by both clocks.
+fn moment(item: &Item) -> Anchor {
+    match item {
+        Item::Event(event) => Anchor { boot_ns: event.time.boot_ns, unix_ns: event.time.unix_ns },
+        Item::Gap(gap) => Anchor { boot_ns: gap.to_boot_ns, unix_ns: gap.unix_ns },
+    }
+}
+
+/// An alert that began or ended, for people.
+fn line(alert: &Alert) -> String {
+    let (at, state, text) = match alert.resolved_unix_ns {
+        None => (alert.fired_unix_ns.unwrap_or(alert.last_unix_ns), "fires", alert.summary.clone()),
+        Some(at) => {
+            let lasted = at.saturating_sub(alert.fired_unix_ns.unwrap_or(at));
+            let lasted = Duration::from_nanos(u64::try_from(lasted).unwrap_or(0));
+            let by = alert.resolved_by.map_or("", Resolution::name);
+            (
+                at,
+                "is over",
+                format!("after {:.0} s, by {by}; {} signals", lasted.as_secs_f64(), alert.count),
+            )
+        }
+    };
+    let time = Rfc3339(at).to_string();
+    let severity = alert.severity.name();
+    format!("{time}  {severity:8}  {}  {state}: {}", alert.rule, Printable(text.as_bytes()))
+}
