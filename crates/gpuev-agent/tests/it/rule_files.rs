@@ -70,9 +70,12 @@ fn every_mistake_is_told_with_its_place() {
 fn mistakes_in_conditions_are_told_with_their_place() {
     for (lines, said) in [
         ("when = 'pidd == 7'", "6:9: there is no variable pidd; did you mean pid?"),
-        ("when = 'pid == 7 && job.usr == \"x\"'", "6:21: job has no field usr; did you mean user?"),
-        ("when = 'gpu.bdf.x == 7'", "6:9: gpu.bdf has no field x; it is not a map"),
-        ("when = 'process.startWith(\"x\")'", "6:"),
+        ("when = 'pid == 7 && job.usr == \"x\"'", "6:25: job has no field usr; did you mean user?"),
+        ("when = 'gpu.bdf.x == 7'", "6:17: gpu.bdf has no field x; it is not a map"),
+        (
+            "when = 'process.startWith(\"x\")'",
+            "6:26: there is no function startWith; did you mean startsWith?",
+        ),
         ("when = 'pid = 7'", "6:13: the condition is no CEL"),
         ("when = \"\"\"\npid == 7 &&\n  pidd == 8\"\"\"", "8:3: there is no variable pidd"),
         ("when = 'pid'", "6:8: the condition cannot work: it gives int, not true or false"),

@@ -17,7 +17,7 @@ fn what_is_wrong_with_a_rule_file_is_told_by_line_and_column() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     for said in [
         format!("{path}:4:11: there is no event THERMAL_THROTLE; did you mean THERMAL_THROTTLE?"),
-        format!("{path}:5:13: data has no field reasns; did you mean reasons?"),
+        format!("{path}:5:14: data has no field reasns; did you mean reasons?"),
     ] {
         assert!(ended.err.contains(&said), "{said}\n{}", ended.err);
     }

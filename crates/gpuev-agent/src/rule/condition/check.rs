@@ -93,7 +93,7 @@ impl<'a> Walk<'a> {
         let mut fields = Vec::new();
         let mut at = node;
         while let Expr::Select(select) = &at.expr {
-            fields.push(select.field.as_str());
+            fields.push((at.id, select.field.as_str()));
             at = &select.operand;
         }
         let Expr::Ident(root) = &at.expr else { return self.visit(at) };
@@ -103,15 +103,22 @@ impl<'a> Walk<'a> {
         let mut known = root.clone();
         if !NAMES.contains(&root.as_str()) {
             let variables: Vec<&str> = NAMES.iter().copied().filter(|n| !n.contains('.')).collect();
-            return self.unknown(at.id, format!("there is no variable {root}"), root, &variables);
+            return self.unknown(
+                at.id,
+                0,
+                format!("there is no variable {root}"),
+                root,
+                &variables,
+            );
         }
-        for field in fields.iter().rev() {
+        for (id, field) in fields.into_iter().rev() {
             let prefix = format!("{known}.");
             let within: Vec<&str> =
                 NAMES.iter().filter_map(|name| name.strip_prefix(prefix.as_str())).collect();
-            if !within.contains(field) {
+            if !within.contains(&field) {
                 let what = format!("{known} has no field {field}");
-                return self.unknown(node.id, what, field, &within);
+                // The parser places a field at its dot.
+                return self.unknown(id, 1, what, field, &within);
             }
             known = prefix + field;
         }
@@ -120,14 +127,14 @@ impl<'a> Walk<'a> {
     fn function(&mut self, id: u64, name: &str) {
         let operator = !name.starts_with(|first: char| first.is_ascii_alphabetic());
         if !operator && !FUNCTIONS.contains(&name) && name != operators::OPT_SELECT {
-            self.unknown(id, format!("there is no function {name}"), name, &FUNCTIONS);
+            self.unknown(id, 0, format!("there is no function {name}"), name, &FUNCTIONS);
         }
     }
 
-    fn unknown(&mut self, id: u64, what: String, name: &str, names: &[&str]) {
+    fn unknown(&mut self, id: u64, behind: usize, what: String, name: &str, names: &[&str]) {
         let offset = self.program.source_info().offset_for(id).map_or(0, |(start, _)| start);
         let hint = if names.is_empty() { "it is not a map".to_owned() } else { meant(name, names) };
-        let offset = usize::try_from(offset).unwrap_or(0);
+        let offset = usize::try_from(offset).unwrap_or(0) + behind;
         self.findings.push(Finding { offset, what, hint });
     }
 }
