@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use gpuev::time::Anchor;
 use gpuev::{EventType, Severity};
+use gpuev_agent::problem::nearest;
 use gpuev_store::{Query, unix_ns_of};
 
 use crate::cmd;
@@ -133,16 +134,6 @@ pub(crate) fn no_such(what: &str, text: &str, names: &[&str]) -> String {
         Some(name) => format!("no such {what}; did you mean {name}? There are {all}"),
         None => format!("no such {what}; there are {all}"),
     }
-}
-
-/// The name that differs least from `text`, if any is near: at most a third of it is another.
-fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
-    names
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(text, name), *name))
-        .filter(|(distance, name)| *distance <= name.len().div_ceil(3))
-        .min()
-        .map(|(_, name)| name)
 }
 
 /// `10s`, `1.5m`, `500ms`, `2h`; a bare number is seconds.

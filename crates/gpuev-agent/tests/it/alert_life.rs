@@ -25,7 +25,7 @@ when = 'change == "found"'
 quiet = "30s"
 "#;
 
-fn rule(count: u64, held: u64) -> RuleSet {
+fn rule(count: usize, held: u64) -> RuleSet {
     let text = RULE.replace("COUNT", &count.to_string());
     let text = match held {
         0 => text.replace("for = \"FORs\"\n", ""),
@@ -140,13 +140,13 @@ proptest! {
 
     #[test]
     fn an_alert_lives_as_its_rule_says(
-        count in 1..5_u64,
+        count in 1..5_usize,
         held in prop_oneof![Just(0_u64), 3..20_u64],
         steps in steps(),
     ) {
         let mut stage = Stage::with_rules(1, rule(count, held));
         let mut model = Model {
-            count: count as usize, held, matches: vec![], since: None, held_at: 0, firing: false,
+            count, held, matches: vec![], since: None, held_at: 0, firing: false,
         };
         let mut now = 0;
         for step in steps {
