@@ -131,6 +131,7 @@ impl Truth {
                 json.number("mask", file.mask);
                 json.number("accepted", file.accepted_lines);
                 json.number("dropped", file.dropped_lines);
+                json.raw("closed", if file.closed { "true" } else { "false" });
             });
         }
         writing.failed.take().map_or(Ok(()), |error| Err(cannot_write(&self.path, error)))
