@@ -11,7 +11,7 @@ use gpuev::{BufferedReader, Error, ErrorKind, Event, EventMask, EventType, Gap, 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString};
+use pyo3::types::{PyDict, PyFloat, PyList, PyString};
 
 use crate::error::raise;
 use crate::fork::{Local, quietly};
@@ -214,29 +214,39 @@ fn ready_fd(py: Python<'_>, state: &Mutex<State>) -> PyResult<OwnedFd> {
 }
 
 impl EventReader {
+    /// A dict has few keys and most of its values are those of others: it is copied from one of its type, which
+    /// is faster than to fill it.
     fn as_dicts<'py>(&self, py: Python<'py>, batch: &Batch) -> PyResult<Bound<'py, PyList>> {
-        let names = names(py);
-        let nothing = PyInt::new(py, 0);
-        let template = PyDict::new(py);
-        template.set_item(intern!(py, "processor_handle"), &self.handle)?;
+        let mut of_type: Vec<Option<Bound<'py, PyDict>>> = vec![None; EventType::ALL.len()];
         let mut start = 0;
-        let dicts = PyList::empty(py);
+        let mut dicts = Vec::with_capacity(batch.events.len());
         for event in &batch.events {
-            let dict = template.copy()?;
+            let place = event.event_type as usize - 1;
+            let dict = match &of_type[place] {
+                Some(dict) => dict.copy()?,
+                None => of_type[place].insert(self.empty_dict(py, place)?).copy()?,
+            };
             let message = &batch.messages[start..event.message_end];
             start = event.message_end;
-            let name = names[event.event_type as usize - 1].bind(py);
-            dict.set_item(intern!(py, "event"), name)?;
             dict.set_item(intern!(py, "message"), PyString::new(py, message))?;
             dict.set_item(intern!(py, "timestamp"), PyFloat::new(py, event.seconds))?;
-            let lost = intern!(py, "lost_before");
-            match event.lost_before {
-                0 => dict.set_item(lost, &nothing)?,
-                count => dict.set_item(lost, count)?,
+            if event.lost_before != 0 {
+                dict.set_item(intern!(py, "lost_before"), event.lost_before)?;
             }
-            dicts.append(dict)?;
+            dicts.push(dict);
         }
-        Ok(dicts)
+        PyList::new(py, dicts)
+    }
+
+    /// All keys in their order, with what is the same for every event of the type at `place`.
+    fn empty_dict<'py>(&self, py: Python<'py>, place: usize) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        dict.set_item(intern!(py, "processor_handle"), &self.handle)?;
+        dict.set_item(intern!(py, "event"), &names(py)[place])?;
+        dict.set_item(intern!(py, "message"), py.None())?;
+        dict.set_item(intern!(py, "timestamp"), py.None())?;
+        dict.set_item(intern!(py, "lost_before"), 0)?;
+        Ok(dict)
     }
 }
 
