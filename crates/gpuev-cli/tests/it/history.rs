@@ -77,16 +77,20 @@ fn what_was_recorded_comes_to_a_report() {
     let path = folder.path().join("run.db");
     record(&path, "sim:mixed,gpus=2,count=3000,rate=5000,seed=7");
     let (file, page) = (path.to_str().unwrap(), folder.path().join("report.html"));
+    // A machine that is held up lets a FIFO overflow: what counts is what was recorded.
+    let replay = run(["replay", file, "--json"]).good();
+    let events = replay.json().iter().filter(|record| record["record"] == "event").count();
+    let counted = format!("{},{:03} events", events / 1000, events % 1000);
     let text = run(["report", file]).good().out;
-    assert!(text.contains("3,000 events") && text.contains("How long things took"), "{text}");
+    assert!(text.contains(&counted) && text.contains("How long things took"), "{text}");
     let report = run(["report", file, "--last", "1h", "--json", "--top", "3"]).good().json();
-    assert_eq!(report[0]["events"], 3_000);
+    assert_eq!(report[0]["events"], events);
     assert_eq!(report[0]["gpus"].as_array().unwrap().len(), 2);
     assert_eq!(report[0]["fault_hot_spots"]["entries"].as_array().unwrap().len(), 3);
     let quiet = run(["report", file, "--html", page.to_str().unwrap()]).good();
     assert_eq!(quiet.out, "");
     let html = std::fs::read_to_string(&page).unwrap();
-    assert!(html.contains("3,000 events") && html.ends_with("</html>\n"));
+    assert!(html.contains(&counted) && html.ends_with("</html>\n"));
     let nowhere = folder.path().join("none/report.html");
     let ended = run(["report", file, "--html", nowhere.to_str().unwrap()]);
     assert_eq!(ended.code, Some(1));
@@ -108,7 +112,7 @@ fn without_a_path_it_is_the_history_that_record_writes_to() {
     assert_eq!(none.code, Some(1));
     assert!(none.err.contains("gpuev/history.db") && none.err.contains("gpuev record"), "{none:?}");
     for times in 1..=2 {
-        let source = "sim:mixed,count=300,rate=5000";
+        let source = "sim:mixed,count=300,rate=500";
         at_home(home.path(), &["record", "--source", source]).good();
         let report = at_home(home.path(), &["report", "--last", "1h", "--json"]).good().json();
         assert_eq!(report[0]["events"], 300 * times, "what is there is kept");
