@@ -43,6 +43,8 @@ pub struct Config {
     pub http: HttpSettings,
     /// The local socket.
     pub control: ControlSettings,
+    /// Who opens event files.
+    pub keeper: KeeperSettings,
 }
 
 /// `[agent]`
@@ -53,12 +55,22 @@ pub struct AgentSettings {
     pub state_dir: PathBuf,
     /// How many bytes of events may wait before they are lost (and a gap says so).
     pub queue: Size,
+    /// Whether it gives up what it does not need. Only with a keeper that others start.
+    pub sandbox: bool,
 }
 
 impl Default for AgentSettings {
     fn default() -> Self {
-        Self { state_dir: PathBuf::from("/var/lib/gpuev"), queue: Size(16 << 20) }
+        Self { state_dir: PathBuf::from("/var/lib/gpuev"), queue: Size(16 << 20), sandbox: true }
     }
+}
+
+/// `[keeper]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeeperSettings {
+    /// Where keepers are had; empty: the agent starts its own, with its own privileges.
+    pub socket: PathBuf,
 }
 
 /// `[history]`
@@ -261,6 +273,7 @@ impl Config {
             ("history", self.history != new.history || off(self) != off(new)),
             ("http", self.http != new.http),
             ("control", self.control != new.control),
+            ("keeper", self.keeper != new.keeper),
         ];
         differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }

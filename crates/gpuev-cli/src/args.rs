@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Sim(cmd::sim::SimArgs),
     #[command(hide = true)]
     Generate(cmd::generate::GenerateArgs),
+    Yield(cmd::yielding::YieldArgs),
+    Resume(cmd::yielding::ResumeArgs),
+    #[command(hide = true)]
+    Keeper(cmd::keeper::KeeperArgs),
 }
 
 /// Where events come from.

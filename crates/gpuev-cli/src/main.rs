@@ -30,6 +30,9 @@ fn main() -> std::process::ExitCode {
         Command::Rules(args) => cmd::rules::run(&args),
         Command::Sim(args) => cmd::sim::run(&args),
         Command::Generate(args) => cmd::generate::run(&args),
+        Command::Yield(args) => cmd::yielding::run(&args),
+        Command::Resume(args) => cmd::yielding::resume(&args),
+        Command::Keeper(args) => cmd::keeper::run(&args),
     };
     let exit = result.unwrap_or_else(|failure| {
         failure.report();

@@ -322,6 +322,9 @@ impl Watch {
                 self.subscribers.tell(&removed_gap(was));
             }
         }
+        for gap in state.left_unseen(&wanted) {
+            self.subscribers.tell(&gap);
+        }
         state.failures.clear();
         for (key, gpu) in new {
             if !state.watched.contains_key(&key) {

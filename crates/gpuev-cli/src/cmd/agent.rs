@@ -1,8 +1,14 @@
 //! `gpuev agent`: the node service.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use gpuev::Machine;
+use gpuev_agent::control::{Served, Server};
+use gpuev_agent::keeper::KeeperSource;
+use gpuev_agent::sandbox::Plan;
+use gpuev_agent::yielding::{Hold, Yielder};
 use gpuev_agent::{Agent, Config};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -38,7 +44,15 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     // First, so that GPUs do not take the descriptors that ending takes.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| gpuev::Error::io("listen for signals", error))?;
-    let agent = Agent::start(&source.machine, &config)?;
+    let (machine, keeper) = if simulated {
+        (source.machine.clone(), None)
+    } else {
+        let keeper = keeper(&config)?;
+        give_up_the_rest(&config)?;
+        (Machine::host().with_event_source(keeper.clone()), Some(keeper))
+    };
+    let agent = Agent::start(&machine, &config)?;
+    let control = serve(&agent, keeper, &config)?;
     let _feeding = source.begin()?;
     for signal in signals.forever() {
         if signal != SIGHUP {
@@ -49,8 +63,50 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
             say("it goes on by the configuration of before");
         }
     }
+    drop(control);
     agent.stop()?;
     Ok(Exit::Success)
+}
+
+/// Who opens event files: the one whom the configuration names, or this program again.
+fn keeper(config: &Config) -> Result<KeeperSource, Failure> {
+    let socket = &config.keeper.socket;
+    if !socket.as_os_str().is_empty() {
+        return Ok(KeeperSource::at_socket(socket));
+    }
+    let program = std::env::current_exe()
+        .map_err(|error| gpuev::Error::io("find this program in /proc/self/exe", error))?;
+    Ok(KeeperSource::of_program(&program, &["keeper"]))
+}
+
+/// From here on, only what the configuration names is in reach. An agent that starts keepers itself needs all
+/// that they need.
+fn give_up_the_rest(config: &Config) -> Result<(), Failure> {
+    if !config.agent.sandbox || config.keeper.socket.as_os_str().is_empty() {
+        say("without keeper.socket and agent.sandbox it keeps all privileges that it has");
+        return Ok(());
+    }
+    let folder = &config.agent.state_dir;
+    std::fs::create_dir_all(folder)
+        .map_err(|error| gpuev::Error::io(format!("create {}", folder.display()), error))?;
+    let taken = Plan::for_agent(config).enter()?;
+    say(&taken.to_string());
+    Ok(())
+}
+
+/// Answers on the local socket, unless there is to be none.
+fn serve(
+    agent: &Agent,
+    keeper: Option<KeeperSource>,
+    config: &Config,
+) -> Result<Option<Server>, Failure> {
+    let socket = &config.control.socket;
+    if socket.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let hold = Hold::of(agent.shared(), keeper);
+    let yielder = Yielder::start(hold, |told| say(&told.to_string()))?;
+    Ok(Some(Server::start(socket, Arc::new(Served { yielder }))?))
 }
 
 impl AgentArgs {

@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent;
+mod agent_yields;
 mod documents;
 mod exchange;
 mod faults;
 mod generate;
 mod golden;
 mod history;
+mod keeper;
 mod machine;
 mod machine_state;
 mod program;
 mod rules;
 mod watch;
+mod yielding;

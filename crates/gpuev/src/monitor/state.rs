@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use gpuev_kfd::EventMask;
 
-use crate::drain::Drained;
+use crate::drain::{Drained, removed_gap};
 use crate::event::{Gap, GapCause};
 use crate::time::{Anchor, boot_now_ns};
 use crate::{Bdf, Error, EventReader, Gpu, GpuId, UniqueId};
@@ -96,6 +96,18 @@ impl State {
         self.watched.remove(&key);
         self.leave(key, &reader, cause);
         Some(reader.gpu())
+    }
+
+    /// GPUs and partitions that left while all was let go, when nobody saw it: a gap of each, once.
+    pub(super) fn left_unseen(&mut self, wanted: &HashMap<Key, Gpu>) -> Vec<Gap> {
+        let yielded = self.away.iter_mut().filter(|(_, away)| away.cause == GapCause::Yielded);
+        yielded
+            .filter(|(key, _)| !wanted.contains_key(key))
+            .map(|(_, away)| {
+                away.cause = GapCause::Reopened;
+                Gap { from_boot_ns: away.since_boot_ns, ..removed_gap(away.id) }
+            })
+            .collect()
     }
 
     /// The GPU is not read any more.

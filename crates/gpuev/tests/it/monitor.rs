@@ -217,6 +217,24 @@ fn letting_go_closes_every_file_and_the_blind_time_is_a_gap() {
 }
 
 #[test]
+fn a_gpu_that_left_while_all_was_let_go_is_told() {
+    let driver = Driver::new(2, NEW);
+    let monitor = Monitor::start(&driver.machine).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    monitor.release();
+    driver.unlist_gpu(1);
+    monitor.resume().unwrap();
+    monitor.resume().unwrap();
+    let gaps: Vec<_> = std::iter::from_fn(|| items.try_next())
+        .map(|item| match item {
+            Item::Gap(gap) => (gap.gpu.index, gap.cause),
+            Item::Event(event) => panic!("{event:?}"),
+        })
+        .collect();
+    assert_eq!(gaps, [(1, GapCause::GpuRemoved), (0, GapCause::Yielded)]);
+}
+
+#[test]
 fn a_ready_fd_is_readable_while_something_waits() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let driver = Driver::new(1, NEW);

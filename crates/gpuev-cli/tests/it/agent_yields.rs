@@ -1,0 +1,194 @@
+//! The whole agent on a simulated machine: it gets its event files from a keeper, in its sandbox, and lets go.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use gpuev::{GapCause, Item};
+use gpuev_sim::SimMachine;
+use gpuev_sim::run::{Run, Running};
+use gpuev_store::{History, Query};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::keeper::{Listening, until};
+use crate::machine::{possible, thermal};
+use crate::program::{PROGRAM, command, has_thread};
+
+/// An agent that runs, and where it keeps what it keeps.
+struct Agent {
+    running: Running,
+    said: BufReader<std::process::ChildStderr>,
+    dir: tempfile::TempDir,
+}
+
+impl Agent {
+    fn on(sim: &SimMachine, keepers: Option<&Listening>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let keeper = keepers.map(Listening::socket).unwrap_or_default();
+        let text = format!(
+            "agent.state_dir = {state:?}\nhttp.listen = \"\"\nkeeper.socket = {keeper:?}\n\
+             control.socket = {:?}\n",
+            dir.path().join("agent.sock")
+        );
+        fs::write(dir.path().join("agent.toml"), text).unwrap();
+        let (running, said) = start(sim, dir.path());
+        Self { running, said, dir }
+    }
+
+    /// Another one in its place, which finds its state.
+    fn start_again(&mut self, sim: &SimMachine) {
+        (self.running, self.said) = start(sim, self.dir.path());
+    }
+
+    /// Waits until it has subscribed to what it opened: what the driver says before that is for nobody. The
+    /// thread that yields starts after that.
+    fn is_ready(&self) {
+        until(|| has_thread(self.running.id(), "gpuev-yield"));
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("agent.sock")
+    }
+
+    fn says(&mut self, wanted: &str) -> String {
+        let mut all = String::new();
+        while self.said.read_line(&mut all).unwrap() > 0 {
+            if all.contains(wanted) {
+                return all;
+            }
+        }
+        panic!("it never said {wanted:?}, but {all}");
+    }
+
+    fn history(&self) -> Vec<Item> {
+        let file = self.dir.path().join("state/history.db");
+        let Ok(history) = History::open(&file) else { return Vec::new() };
+        history.items(&Query::new()).flatten().collect()
+    }
+
+    fn events(&self) -> usize {
+        self.history().iter().filter(|item| matches!(item, Item::Event(_))).count()
+    }
+
+    fn gaps(&self, cause: GapCause) -> usize {
+        let is = |item: &&Item| matches!(item, Item::Gap(gap) if gap.cause == cause);
+        self.history().iter().filter(is).count()
+    }
+
+    fn end(mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.running.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(self.running.wait().unwrap().success());
+    }
+}
+
+fn start(sim: &SimMachine, dir: &Path) -> (Running, BufReader<std::process::ChildStderr>) {
+    let mut command = Command::new(PROGRAM);
+    command.args(["agent", "--config"]).arg(dir.join("agent.toml"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut running = Run::new(sim).spawn(command).unwrap();
+    let said = BufReader::new(running.child().stderr.take().unwrap());
+    (running, said)
+}
+
+fn open_files(sim: &SimMachine) -> usize {
+    sim.event_files().iter().filter(|file| !file.closed).count()
+}
+
+/// Runs a command under `gpuev yield` and calls `meanwhile` while it runs.
+fn yielded(socket: &Path, meanwhile: impl FnOnce()) {
+    let socket = socket.to_str().unwrap();
+    let script = "echo yielded; read line";
+    let mut command = command(["yield", "--socket", socket, "--", "sh", "-c", script]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0; 8];
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    meanwhile();
+    child.stdin.take().unwrap().write_all(b"done\n").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+fn lets_go_and_takes_back(sim: &SimMachine, agent: &mut Agent) {
+    agent.is_ready();
+    sim.emit(0, &thermal(1));
+    until(|| agent.events() == 1);
+    let keepers: Vec<u32> = sim.event_files().iter().map(|file| file.client.pid.host).collect();
+    assert!(keepers.iter().all(|keeper| *keeper != agent.running.id()));
+    yielded(&agent.socket(), || {
+        until(|| open_files(sim) == 0);
+        for keeper in keepers {
+            assert!(!Path::new(&format!("/proc/{keeper}/exe")).exists(), "its keeper still runs");
+        }
+        let fds = fs::read_dir(format!("/proc/{}/fd", agent.running.id())).unwrap();
+        let links = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        assert!(links.into_iter().all(|link| !link.ends_with("kfd")));
+        sim.emit(0, &thermal(2));
+    });
+    agent.says("let go for sh -c echo yielded");
+    agent.says("2 GPUs are watched again");
+    sim.emit(0, &thermal(3));
+    until(|| agent.events() == 2);
+    assert_eq!(agent.gaps(GapCause::Yielded), 2, "one of each GPU");
+}
+
+#[test]
+fn an_agent_in_its_sandbox_lets_go_and_takes_back() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let keepers = Listening::on(&sim);
+    let mut agent = Agent::on(&sim, Some(&keepers));
+    agent.says("sandbox: no capabilities, system calls filtered");
+    lets_go_and_takes_back(&sim, &mut agent);
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.running.id())).unwrap();
+    for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    agent.end();
+}
+
+#[test]
+fn an_agent_that_starts_its_keepers_itself_lets_go_too() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let mut agent = Agent::on(&sim, None);
+    agent.says("keeps all privileges");
+    lets_go_and_takes_back(&sim, &mut agent);
+    agent.end();
+}
+
+#[test]
+fn agent_and_keeper_are_killed_again_and_again_and_the_history_tells() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let keepers = Listening::on(&sim);
+    let mut agent = Agent::on(&sim, Some(&keepers));
+    let mut told = 0;
+    for round in 0..6 {
+        agent.is_ready();
+        let keeper = sim.event_files().last().unwrap().client.pid.host;
+        let pid = Pid::from_raw(i32::try_from(keeper).unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        told += 1;
+        sim.emit(round % 2, &thermal(told));
+        until(|| agent.events() == usize::try_from(told).unwrap());
+        // The next one finds its predecessor's state.
+        agent.running.child().kill().unwrap();
+        agent.running.wait().unwrap();
+        until(|| open_files(&sim) == 0);
+        agent.start_again(&sim);
+        agent.says("sandbox");
+    }
+    agent.is_ready();
+    let seen = agent.history();
+    let events = seen.iter().filter(|item| matches!(item, Item::Event(_))).count();
+    assert_eq!(events, usize::try_from(told).unwrap(), "nothing that was read is lost");
+    agent.end();
+}

@@ -1,0 +1,224 @@
+//! The keeper as a process of its own on a simulated machine; the agent's side is this test.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use gpuev::{ErrorKind, EventSource, Filter, GapCause, Item, Machine, Monitor};
+use gpuev_agent::keeper::KeeperSource;
+use gpuev_sim::run::{Run, Running};
+use gpuev_sim::{Kernel, SimMachine};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::machine::{possible, thermal};
+use crate::program::PROGRAM;
+
+/// A listening keeper on a simulated machine.
+pub(crate) struct Listening {
+    _running: Running,
+    dir: tempfile::TempDir,
+}
+
+impl Listening {
+    pub(crate) fn on(sim: &SimMachine) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("keeper.sock");
+        let mut command = Command::new(PROGRAM);
+        command.args(["keeper", "--listen"]).arg(&socket).stdin(Stdio::null());
+        let mut running = Run::new(sim).spawn(command).unwrap();
+        wait_for(&mut running, &socket);
+        Self { _running: running, dir }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("keeper.sock")
+    }
+}
+
+/// Waits until it listens: its socket appears before it does, so a first connection may still be refused.
+fn wait_for(running: &mut Running, socket: &Path) {
+    while KeeperSource::at_socket(socket).version().is_err() {
+        assert_eq!(running.child().try_wait().unwrap(), None, "it has ended");
+        std::thread::yield_now();
+    }
+}
+
+fn agents_machine(sim: &SimMachine, keeper: &KeeperSource) -> Machine {
+    Machine::at(sim.root()).with_event_source(keeper.clone())
+}
+
+fn open_files(sim: &SimMachine) -> usize {
+    sim.event_files().iter().filter(|file| !file.closed).count()
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Waits for what another process is about to do.
+pub(crate) fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        std::thread::yield_now();
+    }
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn events_of_all_processes_reach_an_agent_that_opens_nothing() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let listening = Listening::on(&sim);
+    let keeper = KeeperSource::at_socket(&listening.socket());
+    let machine = agents_machine(&sim, &keeper);
+    let monitor = Monitor::start(&machine).unwrap();
+    assert_eq!(monitor.gpus().len(), 2);
+    let mut items = monitor.subscribe(Filter::new());
+    sim.emit(1, &thermal(7));
+    assert!(matches!(items.next(), Some(Item::Event(event)) if event.gpu.index == 1));
+    let pid = keeper.keeper_pid().unwrap();
+    assert!(
+        sim.event_files()
+            .iter()
+            .filter(|file| !file.closed)
+            .all(|file| { file.client.pid.host == pid && file.client.cap_sys_admin })
+    );
+    // The agent closes its own: the keeper, which still runs, has none.
+    monitor.release();
+    until(|| open_files(&sim) == 0);
+    assert_eq!(keeper.keeper_pid(), Some(pid));
+}
+
+#[test]
+fn letting_go_leaves_no_file_and_no_process() {
+    let sim = SimMachine::builder().gpus(2).kernel(Kernel::V6_12).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let listening = Listening::on(&sim);
+    let keeper = KeeperSource::at_socket(&listening.socket());
+    let monitor = Monitor::start(&agents_machine(&sim, &keeper)).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    let pid = keeper.keeper_pid().unwrap();
+    monitor.release();
+    keeper.let_go(SOON).unwrap();
+    until(|| open_files(&sim) == 0);
+    assert!(keeper.keeper_pid().is_none());
+    until(|| !is_alive(pid));
+    // What is known is still told, and nothing starts a keeper meanwhile.
+    assert_eq!(keeper.version().unwrap().to_string(), "1.17");
+    let gpu = Machine::at(sim.root()).gpus().unwrap().remove(0);
+    assert_eq!(keeper.open(&gpu).unwrap_err().kind(), ErrorKind::Stopped);
+    sim.emit(0, &thermal(1));
+    keeper.take_back();
+    monitor.resume().unwrap();
+    sim.emit(0, &thermal(2));
+    let causes = [items.next().unwrap(), items.next().unwrap()].map(|item| match item {
+        Item::Gap(gap) => gap.cause,
+        Item::Event(event) => panic!("{event:?}"),
+    });
+    assert_eq!(causes, [GapCause::Yielded; 2]);
+    assert!(matches!(items.next(), Some(Item::Event(_))), "the stream goes on");
+    assert_ne!(keeper.keeper_pid().unwrap(), pid);
+}
+
+#[test]
+fn a_killed_keeper_is_replaced_and_no_event_is_missed() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let listening = Listening::on(&sim);
+    let keeper = KeeperSource::at_socket(&listening.socket());
+    let monitor = Monitor::start(&agents_machine(&sim, &keeper)).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    for round in 1..=5 {
+        let pid = keeper.keeper_pid().unwrap();
+        kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+        sim.emit(0, &thermal(round));
+        let Some(Item::Event(event)) = items.next() else { panic!("it should be an event") };
+        assert_eq!(event.seq, round - 1);
+        until(|| keeper.keeper_pid().is_some_and(|new| new != pid));
+    }
+}
+
+#[test]
+fn a_keeper_ends_with_its_agent() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let listening = Listening::on(&sim);
+    let keeper = KeeperSource::at_socket(&listening.socket());
+    keeper.version().unwrap();
+    let pid = keeper.keeper_pid().unwrap();
+    drop(keeper);
+    until(|| !is_alive(pid));
+}
+
+#[test]
+fn nonsense_ends_the_one_who_says_it_and_nobody_else() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let listening = Listening::on(&sim);
+    let keeper = KeeperSource::at_socket(&listening.socket());
+    let monitor = Monitor::start(&agents_machine(&sim, &keeper)).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    for nonsense in [&b"x"[..], &[1, 0, 9, 0, 0, 0, 0, 0], &[0xFF; 4000]] {
+        let agent = connect(&listening.socket());
+        rustix::io::write(&agent, nonsense).unwrap();
+        let mut answer = [0; 64];
+        assert_eq!(rustix::io::read(&agent, &mut answer), Ok(0), "it should hang up");
+    }
+    let agent = connect(&listening.socket());
+    rustix::io::write(&agent, &[7, 0, 1, 0, 0, 0, 0, 0]).unwrap();
+    let mut answer = [0; 2048];
+    let taken = rustix::io::read(&agent, &mut answer).unwrap();
+    assert!(String::from_utf8_lossy(&answer[..taken]).contains("version 7"));
+    sim.emit(0, &thermal(1));
+    assert!(matches!(items.next(), Some(Item::Event(_))));
+}
+
+fn connect(socket: &Path) -> OwnedFd {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let agent = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+    rustix::net::connect(&agent, &SocketAddrUnix::new(socket).unwrap()).unwrap();
+    agent
+}
+
+#[test]
+fn a_gpu_the_driver_does_not_know_is_refused() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let listening = Listening::on(&sim);
+    let keeper = KeeperSource::at_socket(&listening.socket());
+    let gone = Machine::at(sim.root()).gpus().unwrap().remove(1);
+    sim.remove_gpu(1).unwrap();
+    let error = keeper.open(&gone).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::GpuRemoved);
+    assert!(error.to_string().contains("list the GPUs again"), "{error}");
+}
+
+#[test]
+fn a_keeper_without_a_connection_says_how_it_is_started() {
+    let ended = crate::program::run(["keeper"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("gpuev-keeper.socket"), "{ended:?}");
+}
+
+#[test]
+fn no_keeper_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = KeeperSource::at_socket(&dir.path().join("none")).version().unwrap_err();
+    assert!(error.to_string().contains("gpuev-keeper.socket"), "{error}");
+    let error = KeeperSource::of_program(Path::new("true"), &[]).version().unwrap_err();
+    assert!(error.to_string().contains("talk to the keeper true"), "{error}");
+}
