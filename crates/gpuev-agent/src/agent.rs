@@ -25,6 +25,7 @@ use crate::blind::{AliveNote, blind_since_ns};
 use crate::config::Config;
 use crate::http::HttpServer;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::rule::RuleSet;
 
@@ -59,6 +60,8 @@ pub struct Shared {
     pub history: Option<PathBuf>,
     /// The alerts.
     pub book: Book,
+    /// What is counted and measured, for monitoring systems.
+    pub metrics: Arc<Metrics>,
     monitor: Mutex<Watching>,
     commands: Mutex<Sender<Command>>,
     state: Mutex<State>,
@@ -111,7 +114,8 @@ impl Agent {
     pub fn check(machine: &Machine, config: &Config) -> Result<RuleSet> {
         let wrong = |why: String| Error::new(ErrorKind::InvalidInput, why);
         let rules = config.rules.load().map_err(|problems| wrong(problems.to_string()))?;
-        let checked = config.sinks.check(&sink_context(machine, config));
+        let context = sink_context(machine, config, &Book::new(), &Arc::default());
+        let checked = config.sinks.check(&context);
         checked.map_err(|invalid| wrong(invalid.to_string()))?;
         Ok(rules)
     }
@@ -151,6 +155,7 @@ impl Agent {
             live: Live::new(buffer, started.unix_ns.cast_unsigned()),
             history,
             book: Book::new(),
+            metrics: Arc::default(),
             monitor: Mutex::new(Watching { monitor: Some(monitor), yielded_since_boot_ns: None }),
             commands: Mutex::new(commands),
             state: Mutex::new(State { config: config.clone(), ..State::default() }),

@@ -14,14 +14,24 @@
 //!    (`Idempotency-Key`, `Message-ID`, `GPUEV_ID`, …).
 //! 5. No redirect is followed, TLS is verified, secrets are read from files and stand in no error.
 
+mod alertmanager;
 mod backoff;
+mod base64;
+mod exec;
 mod file;
+mod http;
+mod journald;
 mod message;
+mod otlp;
 mod outbox;
 mod rotate;
+mod secret;
 mod settings;
 mod sinks;
+mod smtp;
 mod spool;
+mod webhook;
+mod words;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,12 +41,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::quantity::Size;
 
+pub use alertmanager::AlertmanagerSettings;
+pub use exec::ExecSettings;
 pub use file::FileSettings;
+pub use http::HttpSettings;
+pub use journald::JournaldSettings;
 pub use message::{Kind, Message, Numbering};
+pub use otlp::OtlpSettings;
 pub use outbox::{Notice, Outbox, OutboxSettings, OutboxStart, Report, Stats};
-pub use settings::{Context, InvalidSink, Settings};
+pub use settings::{Context, Firing, InvalidSink, Settings};
 pub use sinks::Sinks;
+pub use smtp::{SmtpSettings, Tls};
 pub use spool::SyncPolicy;
+pub use webhook::{Ready, WebhookSettings};
 
 /// How large a spool may become where the settings do not say.
 const SPOOL: Size = Size(64 << 20);
@@ -116,6 +133,11 @@ impl Filter {
             min_severity: Some(Severity::Info),
             every_change: Some(true),
         }
+    }
+
+    /// Changes of alerts that should wake somebody.
+    fn of_alerts() -> Self {
+        Self { every_change: Some(false), ..Self::of([Kind::Alert]) }
     }
 
     /// What is unset is as in `defaults`.

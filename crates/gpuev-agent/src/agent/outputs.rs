@@ -8,8 +8,9 @@ use gpuev::time::Anchor;
 use gpuev::{Error, ErrorKind, Machine, Result};
 
 use super::{Shared, say};
-use crate::alert::{AlertChange, StateFile};
+use crate::alert::{AlertChange, Book, StateFile};
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::rule::{Engine, RuleSet};
 use crate::signal::Signal;
 use crate::sink::{Context, Message, Sinks};
@@ -27,11 +28,19 @@ pub(super) struct Outputs {
 }
 
 /// What sinks need to know of the agent.
-pub(super) fn sink_context(machine: &Machine, config: &Config) -> Context {
+pub(super) fn sink_context(
+    machine: &Machine,
+    config: &Config,
+    book: &Book,
+    metrics: &Arc<Metrics>,
+) -> Context {
+    let book = book.clone();
     Context {
         spool_folder: config.agent.state_dir.join("spool"),
         host: machine.hostname().unwrap_or_default(),
         report: Arc::new(|sink, notice| say(&format!("sink {sink} {notice}"))),
+        metrics: Arc::clone(metrics),
+        firing: Arc::new(move || book.alerts()),
     }
 }
 
@@ -40,7 +49,8 @@ impl Outputs {
     /// the state folder; one that is damaged is put aside.
     pub(super) fn start(shared: &Arc<Shared>, config: &Config, rules: RuleSet) -> Result<Self> {
         let machine = &shared.machine;
-        let sinks = Sinks::start(&config.sinks, sink_context(machine, config))
+        let context = sink_context(machine, config, &shared.book, &shared.metrics);
+        let sinks = Sinks::start(&config.sinks, context)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
         let host = machine.hostname().unwrap_or_default();
         let mut outputs = Self {
@@ -68,12 +78,15 @@ impl Outputs {
             let changes = self.engine.restore(state, &self.boot_id, now.boot_ns, now.unix_ns);
             self.tell(&changes);
         }
+        let known = self.shared.book.alerts();
+        self.shared.metrics.observe_alerts(known.iter().map(|alert| &**alert));
         Ok(())
     }
 
     /// Something was noticed.
     pub(super) fn signal(&mut self, signal: &Signal) {
         self.shared.note(signal);
+        self.shared.metrics.observe(signal);
         let mut text = String::with_capacity(512);
         signal.write_json(&mut text);
         self.shared.live.publish(signal.kind(), signal.severity(), &text.into());
@@ -120,6 +133,7 @@ impl Outputs {
         for change in changes {
             let message = Message::of_change(change);
             self.shared.live.publish("alert", message.severity, &message.json);
+            self.shared.metrics.observe_change(change);
             self.sinks.change(change);
         }
     }

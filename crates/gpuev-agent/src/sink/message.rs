@@ -7,6 +7,7 @@ use gpuev::Severity;
 use gpuev::json::Object;
 use gpuev::time::{Anchor, Rfc3339};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::alert::{Alert, AlertChange, AlertState};
 use crate::signal::Signal;
@@ -112,6 +113,21 @@ impl Message {
             return None;
         }
         serde_json::from_str(&self.json).ok()
+    }
+
+    /// One line for people; `record` is what [`json`](Self::json) holds.
+    pub(super) fn text(&self, record: &Value) -> String {
+        let word = |key: &str| record[key].as_str().unwrap_or_default();
+        match self.kind {
+            Kind::Event => word("message").to_owned(),
+            Kind::Alert => format!("{} {}: {}", word("state"), word("rule"), word("summary")),
+            kind => {
+                let gpu = record.pointer("/gpu/bdf").and_then(Value::as_str).unwrap_or_default();
+                let words = [kind.name(), word("type"), word("cause"), word("change"), gpu];
+                let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+                words.join(" ")
+            }
+        }
     }
 
     /// How much memory it takes in a queue, about.

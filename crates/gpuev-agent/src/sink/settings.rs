@@ -3,19 +3,40 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::alertmanager::AlertmanagerSettings;
+use super::exec::ExecSettings;
 use super::file::FileSettings;
+use super::journald::JournaldSettings;
+use super::otlp::OtlpSettings;
 use super::outbox::{OutboxSettings, Report};
+use super::smtp::SmtpSettings;
+use super::webhook::WebhookSettings;
 use super::{Filter, Sink};
+use crate::alert::Alert;
+use crate::metrics::Metrics;
 
 /// All sinks of a machine: `[sinks.KIND.NAME]`, see `docs/sinks.md`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// Alertmanagers.
+    pub alertmanager: BTreeMap<String, AlertmanagerSettings>,
+    /// Programs that are run.
+    pub exec: BTreeMap<String, ExecSettings>,
     /// JSON lines in files.
     pub file: BTreeMap<String, FileSettings>,
+    /// The systemd journal.
+    pub journald: BTreeMap<String, JournaldSettings>,
+    /// OpenTelemetry receivers.
+    pub otlp: BTreeMap<String, OtlpSettings>,
+    /// Mail.
+    pub smtp: BTreeMap<String, SmtpSettings>,
+    /// Webhooks.
+    pub webhook: BTreeMap<String, WebhookSettings>,
 }
 
 /// What sinks need besides their settings.
@@ -27,7 +48,14 @@ pub struct Context {
     pub host: String,
     /// Who is told of trouble.
     pub report: Report,
+    /// What is counted and measured, for sinks that send that as well.
+    pub metrics: Arc<Metrics>,
+    /// The alerts as they are now, for sinks that say again what still holds.
+    pub firing: Firing,
 }
+
+/// Tells the alerts that are known now. Called by the threads of sinks.
+pub type Firing = Arc<dyn Fn() -> Vec<Arc<Alert>> + Send + Sync>;
 
 /// Settings of one kind of sink.
 pub(super) trait SinkSettings: Clone + Serialize + Send + 'static {
@@ -91,7 +119,13 @@ impl Settings {
     /// All sinks by name.
     pub(super) fn plans(&self) -> Vec<Plan> {
         let mut plans = Vec::new();
+        add(&mut plans, &self.alertmanager);
+        add(&mut plans, &self.exec);
         add(&mut plans, &self.file);
+        add(&mut plans, &self.journald);
+        add(&mut plans, &self.otlp);
+        add(&mut plans, &self.smtp);
+        add(&mut plans, &self.webhook);
         plans
     }
 

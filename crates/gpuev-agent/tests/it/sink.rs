@@ -1,8 +1,14 @@
 //! Sinks: what is promised arrives, in order and once under one id, whatever becomes of the other side.
 
-mod fixture;
+pub(crate) mod fixture;
 
+mod alertmanager;
 mod crash;
+mod exec;
 mod file;
+mod journald;
+mod otlp;
 mod outbox;
+mod smtp;
 mod spool;
+mod webhook;

@@ -78,8 +78,12 @@ impl Shared {
 
     /// The last [`peek`](Self::peek) was not delivered.
     pub(super) fn keep(&self) {
-        if let Some(backlog) = &mut *lock(&self.backlog) {
-            backlog.lent_from_memory = false;
+        let mut backlog = lock(&self.backlog);
+        if let Some(backlog) = &mut *backlog
+            && std::mem::take(&mut backlog.lent_from_memory)
+        {
+            // It may go to disk now, if that works again.
+            self.bell.ring();
         }
     }
 

@@ -11,7 +11,7 @@ use gpuev_agent::quantity::Period;
 use gpuev_agent::sink::{
     Context, Failure, Message, Notice, Numbering, Outbox, OutboxSettings, OutboxStart, Sink,
 };
-use gpuev_agent::{Alert, AlertChange, AlertState, Signal, What};
+use gpuev_agent::{Alert, AlertChange, AlertState, Metrics, Signal, What};
 
 /// Long enough for a machine that does other things; never reached where all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -129,7 +129,13 @@ impl Told {
 }
 
 pub(crate) fn context(folder: &Path, told: &Told) -> Context {
-    Context { spool_folder: folder.join("spool"), host: "node7".to_owned(), report: told.report() }
+    Context {
+        spool_folder: folder.join("spool"),
+        host: "node7".to_owned(),
+        report: told.report(),
+        metrics: Arc::new(Metrics::new()),
+        firing: Arc::new(Vec::new),
+    }
 }
 
 /// Tries again at once.
