@@ -28,6 +28,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::rule::RuleSet;
+use crate::sink::Stats;
 
 use outputs::{Outputs, sink_context};
 use recording::Recording;
@@ -82,6 +83,7 @@ struct State {
     recorded: Progress,
     recording_failure: Option<String>,
     silent: Vec<GpuId>,
+    sinks: Vec<Stats>,
     health: BTreeMap<(Bdf, u32), (Anchor, Arc<Health>)>,
 }
 
@@ -270,6 +272,12 @@ impl Shared {
             silent: state.silent.clone(),
             yielded_since_boot_ns: watching.yielded_since_boot_ns,
         }
+    }
+
+    /// The counts of the sinks, as they were a second ago.
+    #[must_use]
+    pub fn sinks(&self) -> Vec<Stats> {
+        self.state().sinks.clone()
     }
 
     /// How the GPU was doing when it was last read.

@@ -115,6 +115,7 @@ fn router(site: Site, guard: Arc<Guard>) -> Router {
         .route("/api/v1/health", get(api::health))
         .route("/api/v1/stream", get(stream::stream))
         .route("/api/v1/openapi.json", get(api::openapi))
+        .route("/metrics", get(api::metrics))
         .fallback(answer::nothing_here)
         .method_not_allowed_fallback(answer::only_get)
         .with_state(site)

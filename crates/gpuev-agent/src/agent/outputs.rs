@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::rule::{Engine, RuleSet};
 use crate::signal::Signal;
-use crate::sink::{Context, Message, Sinks};
+use crate::sink::{Context, Message, Sinks, Stats};
 
 /// How long sinks may go on with what waits when the agent ends. What they promised is on disk.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -95,6 +95,11 @@ impl Outputs {
         self.tell(&changes);
     }
 
+    /// The counts of the sinks.
+    pub(super) fn stats(&self) -> Vec<Stats> {
+        self.sinks.stats()
+    }
+
     /// Time passes.
     pub(super) fn tick(&mut self, now: Anchor) {
         let changes = self.engine.tick(now.boot_ns, now.unix_ns);
@@ -131,6 +136,7 @@ impl Outputs {
             say(&format!("{error}; a restart will not know of this change"));
         }
         for change in changes {
+            self.shared.metrics.observe_change(change);
             let message = Message::of_change(change);
             self.shared.live.publish("alert", message.severity, &message.json);
             self.shared.metrics.observe_change(change);

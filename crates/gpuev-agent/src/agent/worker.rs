@@ -111,9 +111,15 @@ impl Worker {
             self.alive.on_disk(self.received_ns);
         }
         let mut state = shared.state();
+        state.sinks = outputs.stats();
         state.silent = self.pipeline.silent(now.boot_ns);
         if let Some(recording) = &self.recording {
+            let lost_before = state.recorded.lost;
             state.recorded = recording.progress();
+            let lost = state.recorded.lost.saturating_sub(lost_before);
+            if lost > 0 {
+                shared.metrics.lose("history", lost);
+            }
             state.recording_failure = recording.failure().map(str::to_owned);
         }
     }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use gpuev::json::{self, Object};
 use gpuev::span::{Limits, SpanKind, Spans};
@@ -12,9 +14,10 @@ use gpuev::{Bdf, EventType, Filter, Gpu, GpuId, Severity};
 use gpuev_store::{History, unix_ns_of};
 use serde::Deserialize;
 
-use super::answer::{held_json, json, refused};
+use super::answer::{held_json, json, refused, with_type};
 use super::{OPENAPI, Site};
 use crate::agent::Status;
+use crate::metrics::Exposition;
 
 /// Records in an answer, unless `limit` says.
 const RECORDS: usize = 100;
@@ -288,6 +291,14 @@ fn problems(status: &Status) -> Vec<String> {
     let silent = status.silent.iter();
     problems.extend(silent.map(|gpu| format!("GPU {} does not say how it is doing", gpu.bdf)));
     problems
+}
+
+/// For Prometheus, in the format that it asks for.
+pub(super) async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let exposition = Exposition::accepted(accept);
+    let text = site.agent.metrics.encode(exposition, &site.agent.sinks());
+    with_type(StatusCode::OK, exposition.content_type(), Body::from(text))
 }
 
 pub(super) async fn openapi() -> Response {

@@ -179,7 +179,8 @@ fn everything_that_the_document_names_is_there() {
     let document: Value = serde_json::from_str(OPENAPI).unwrap();
     assert_eq!(served.get("/api/v1/openapi.json"), document);
     let paths = document["paths"].as_object().unwrap();
-    for (path, item) in paths.iter().filter(|(path, _)| !path.ends_with("/stream")) {
+    let json = |path: &str| !path.ends_with("/stream") && path != "/metrics";
+    for (path, item) in paths.iter().filter(|(path, _)| json(path)) {
         let answer = served.get(path);
         let schema = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"];
         for key in schema["required"].as_array().into_iter().flatten() {
@@ -218,6 +219,19 @@ fn what_happened_is_found_by_gpu_type_process_and_place() {
         let answer = served.ask(&format!("/api/v1/events?{nonsense}"), "");
         assert_eq!(answer.status, 400, "{nonsense}: {answer:?}");
     }
+}
+
+#[test]
+fn prometheus_is_answered_in_the_format_that_it_asks_for() {
+    let served = served();
+    served.start_process(0, 7);
+    served.wait_for("/api/v1/health", |health| health["recorded_events"] == 1);
+    let text = served.ask("/metrics", "");
+    assert!(text.head.contains("text/plain; version=0.0.4"), "{text:?}");
+    assert!(text.body.contains("gpuev_events_total{"), "{text:?}");
+    let open = served.ask("/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n");
+    assert!(open.head.contains("application/openmetrics-text"), "{open:?}");
+    assert!(open.body.trim_end().ends_with("# EOF"), "{open:?}");
 }
 
 #[test]
