@@ -155,3 +155,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let number: f64 = number.parse().map_err(|_| "it begins with no number".to_owned())?;
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long".to_owned())
 }
+
+/// `500M`, `2G`, `1048576`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return Err("write it as 500M or 2G".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write it as 500M or 2G".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
+}

@@ -8,12 +8,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use gpuev::DEFAULT_LIMIT;
 use gpuev::process::Processes;
 use gpuev_sim::run::exit_code;
 use gpuev_store::{Progress, Recorder, Retention, Session, Writer, default_history};
 
-use crate::args::{FilterArgs, SourceArgs, duration};
-use crate::cmd::watch::{filter, start};
+use crate::args::{FilterArgs, SourceArgs, duration, size};
+use crate::cmd::watch::start;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::signals::Ends;
 use crate::source::Source;
@@ -44,32 +45,16 @@ pub(crate) struct RecordArgs {
     program: Vec<std::ffi::OsString>,
 }
 
-/// `500M`, `2G`, `1048576`.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &text[digits.len()..] {
-        "" => 0,
-        "K" | "k" | "KiB" => 10,
-        "M" | "MiB" => 20,
-        "G" | "GiB" => 30,
-        "T" | "TiB" => 40,
-        _ => return Err("write it as 500M or 2G".to_owned()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "write it as 500M or 2G".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "it is too large".to_owned())
-}
-
 pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
     let source = Source::open(source)?;
     let ends = Ends::listen()?;
-    let monitor = start(&args.filter, &source)?;
+    let (monitor, subscription) = start(&args.filter, &source, DEFAULT_LIMIT)?;
     let gpus = monitor.gpus();
     let session = Session::of(&source.machine).with_gpus(&gpus).with_scope(&monitor.scope());
     let retention = Retention { max_age: args.max_age, max_bytes: args.max_size };
     let path = output(args.output.as_deref())?;
     let writer = Writer::open(&path, &session)?.with_retention(retention);
     let processes = Processes::of(&source.machine);
-    let subscription = monitor.subscribe(filter(&args.filter, gpus.iter().map(|gpu| gpu.id)));
     let recorder = Recorder::start(writer, subscription, processes)?;
     let program = Program::start(&args.program)?;
     let feeding = source.begin()?;

@@ -12,7 +12,7 @@ use gpuev::{ErrorKind, Filter, GapCause, Gpu, GpuId, Item, Monitor, Subscription
 use gpuev_store::EventLog;
 use gpuev_store::report::{self, Options, Periods};
 
-use crate::args::{FilterArgs, SourceArgs, TypeArg, duration};
+use crate::args::{FilterArgs, SourceArgs, TypeArg, duration, size};
 use crate::cmd::replay;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::render::line::LineStyle;
@@ -29,6 +29,9 @@ pub(crate) struct WatchArgs {
     /// End after this time, e.g. 10s, 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
+    /// How many bytes of events may wait where the output is taken slowly, e.g. 512M; what exceeds it is a gap
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64M")]
+    buffer: u64,
 }
 
 pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
@@ -38,11 +41,9 @@ pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
     let source = Source::open(source)?;
     // First, so that GPUs do not take the descriptors that ending takes.
     let ends = Ends::listen()?;
-    let monitor = start(&args.filter, &source)?;
-    let gpus = monitor.gpus();
-    let filter = filter(&args.filter, gpus.iter().map(|gpu| gpu.id));
-    let subscription = monitor.subscribe(filter);
-    let mut shown = Shown::new(&args.show, &gpus)?;
+    let limit = usize::try_from(args.buffer).unwrap_or(usize::MAX);
+    let (monitor, subscription) = start(&args.filter, &source, limit)?;
+    let mut shown = Shown::new(&args.show, &monitor.gpus())?;
     shown.begin(live(&source.machine, &monitor.scope()));
     let feeding = source.begin()?;
     ends.call(args.duration, move || feeding.finish(), move || drop(monitor))?;
@@ -63,12 +64,16 @@ fn live(machine: &gpuev::Machine, scope: &gpuev::Scope) -> report::Source {
     }
 }
 
-/// Watches the chosen GPUs, and says which of them it cannot.
-pub(crate) fn start(args: &FilterArgs, source: &Source) -> Result<Monitor, Failure> {
+/// Watches the chosen GPUs for the chosen events, of which `limit` bytes may wait, and says which GPUs it cannot.
+pub(crate) fn start(
+    args: &FilterArgs,
+    source: &Source,
+    limit: usize,
+) -> Result<(Monitor, Subscription), Failure> {
     let mut builder = Monitor::builder(&source.machine);
+    let mut chosen = Vec::new();
     if !args.gpu.is_empty() {
         let inventory = source.machine.inventory()?;
-        let mut chosen = Vec::new();
         for selector in &args.gpu {
             let found = inventory.select(selector).map_err(|error| match error.kind() {
                 ErrorKind::InvalidInput => Failure::Usage(format!("--gpu: {error}")),
@@ -76,9 +81,9 @@ pub(crate) fn start(args: &FilterArgs, source: &Source) -> Result<Monitor, Failu
             })?;
             chosen.extend(found.into_iter().map(|gpu| gpu.id));
         }
-        builder = builder.gpus(chosen);
+        builder = builder.gpus(chosen.iter().copied());
     }
-    let monitor = builder.start()?;
+    let (monitor, subscription) = builder.start_with(filter(args, chosen), limit)?;
     for (gpu, why) in monitor.failures() {
         say(&format!("GPU {} is left out: {why}", gpu.id.bdf));
     }
@@ -86,7 +91,7 @@ pub(crate) fn start(args: &FilterArgs, source: &Source) -> Result<Monitor, Failu
     if !scope.all_processes {
         say(&format!("{}; run as root to see all", scope.reason));
     }
-    Ok(monitor)
+    Ok((monitor, subscription))
 }
 
 /// The filter that was asked for, `gpus` being the chosen ones.

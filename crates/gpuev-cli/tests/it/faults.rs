@@ -27,6 +27,16 @@ fn watch_recording(bytes: &[u8], args: &[&str]) -> Ended {
 }
 
 #[test]
+fn a_recording_may_end_within_a_line() {
+    let shown = |bytes| watch_recording(bytes, &["--json"]).json();
+    let whole = shown(b"2 1:1\n7 1 -4242 @7fff00000(64) W");
+    assert_eq!((whole.len(), &whole[1]["type"]), (2, &"PAGE_FAULT_START".into()));
+    let torn = shown(b"2 1:1\n7 1 -4242 @7ff");
+    assert_eq!((torn.len(), &torn[1]["type"]), (2, &"UNKNOWN".into()));
+    assert_eq!(torn[1]["raw"], "7 1 -4242 @7ff");
+}
+
+#[test]
 fn no_gpu_has_an_exit_code_of_its_own() {
     for command in ["list", "watch", "doctor"] {
         let ended = run([command, "--source", "sim,gpus=0"]);
@@ -103,8 +113,7 @@ fn a_line_without_end_is_shown_in_pieces() {
     let ended = watch_recording(&[b'7'; 5000], &["--json"]);
     let raw = |item: &serde_json::Value| item["raw"].as_str().map_or(0, str::len);
     let shown = ended.json().iter().map(raw).sum::<usize>();
-    // What is shorter than the shortest message without an end may still be going on.
-    assert!((5000 - 94..=5000).contains(&shown), "{shown} bytes");
+    assert_eq!(shown, 5000);
 }
 
 #[test]

@@ -128,6 +128,28 @@ fn who_reads_slowly_does_not_hold_up_the_driver() {
 }
 
 #[test]
+fn who_reads_too_slowly_is_told_how_much_is_missing() {
+    // A thousand a second: the FIFO lasts for a sixth of a second, whoever reads the output.
+    let source = "sim:fault-storm,rate=1000,count=1000";
+    let mut running = Running::start(["watch", "--json", "--buffer", "16K", "--source", source]);
+    let first = running.line();
+    while has_thread(running.child.id(), "gpuev-finish") {
+        std::thread::yield_now();
+    }
+    let ended = running.rest().good();
+    let lines = [first.as_str()].into_iter().chain(ended.out.lines());
+    let (gaps, events): (Vec<_>, Vec<_>) =
+        lines.map(parse).partition(|item| item["record"] == "gap");
+    assert!(
+        !gaps.is_empty() && gaps.iter().all(|gap| gap["cause"] == "subscriber_slow"),
+        "{gaps:?}"
+    );
+    let lost: u64 = gaps.iter().map(|gap| gap["count"].as_u64().unwrap()).sum();
+    assert_eq!(events.len() as u64 + lost, 1000);
+    assert!(ended.err.contains(&format!("{lost} events lost")), "{}", ended.err);
+}
+
+#[test]
 fn lines_for_people_hold_what_they_need() {
     let ended = run(["watch", "--source", STORY, "--gpu", "0", "--count", "40"]).good();
     assert!(!ended.out.contains('\x1b'), "no colours in a pipe");
