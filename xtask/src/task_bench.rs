@@ -10,19 +10,20 @@ use std::process::{Command, Stdio};
 
 use crate::process::{output, run as run_shown};
 use crate::workspace::{build_bench, has, root, target};
-use crate::{Result, tools};
+use crate::{Result, task_python, tools};
 use table::Table;
 
 /// A benchmark: its name, the crate it needs, how it is run. The folder is that of the programs in C.
 type Suite = (&'static str, &'static str, fn(&Path) -> Result<Command>);
 
-const SUITES: [Suite; 6] = [
+const SUITES: [Suite; 7] = [
     ("decode", "gpuev-kfd", |_| bench("gpuev-kfd", "decoder")),
     ("sscanf", "gpuev-cli", |programs| Ok(sscanf(programs))),
     ("live", "gpuev-cli", live),
     ("exchange", "gpuev-cli", |_| bench("gpuev-cli", "exchange")),
     ("agent", "gpuev-agent", |_| bench("gpuev-agent", "flood")),
     ("history", "gpuev-store", |_| bench("gpuev-store", "history")),
+    ("python", "gpuev-python", task_python::bench),
 ];
 const IN_C: &str = "crates/gpuev-cli/benches/c";
 

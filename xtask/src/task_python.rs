@@ -24,7 +24,8 @@ const PACKAGES: [&str; 10] = [
 const CRATE: &str = "crates/gpuev-python";
 /// What other programs see of the tables that are exported.
 const TABLES: &str = "crates/gpuev-cli/tests/python";
-/// The program that puts the example programs on a simulated machine.
+const DISTRIBUTIONS: [&str; 2] = ["gpuev", "gpuev-amdsmi"];
+/// The program that puts Python programs on a simulated machine.
 const PROGRAM: &str = "gpuev";
 
 pub(crate) fn step() -> Result<Outcome> {
@@ -91,21 +92,58 @@ fn install_wheels(environment: &Path) -> Result {
     let wheels = target().join("wheels");
     // Those of other versions.
     let _there_may_be_none = std::fs::remove_dir_all(&wheels);
-    let mut gpuev = Command::new(program(environment, "maturin"));
-    gpuev.args(["build", "--manifest-path"]).arg(root().join(CRATE).join("Cargo.toml"));
-    gpuev.arg("--out").arg(&wheels).current_dir(root());
-    let mut amdsmi = python(environment, &["-m", "pip", "wheel", "--quiet", "--no-deps"]);
-    amdsmi.arg("--no-build-isolation").arg("--wheel-dir").arg(&wheels);
-    amdsmi.arg(root().join(CRATE).join("amdsmi"));
+    build_wheels(environment, &wheels, &[])?;
     let mut install = python(environment, &["-m", "pip", "install", "--quiet", "--no-index"]);
     install.args(["--force-reinstall", "--no-deps", "--find-links"]).arg(&wheels);
-    install.args(["gpuev", "gpuev-amdsmi"]);
-    for (what, command) in
-        [("build", &mut gpuev), ("build", &mut amdsmi), ("install", &mut install)]
-    {
-        if !run(command)?.ok {
-            return Err(format!("the wheels do not {what}"));
-        }
+    succeed(install.args(DISTRIBUTIONS), "the wheels do not install")
+}
+
+fn build_wheels(environment: &Path, wheels: &Path, how: &[&str]) -> Result {
+    let mut gpuev = Command::new(program(environment, "maturin"));
+    gpuev.arg("build").args(how).arg("--manifest-path").arg(root().join(CRATE).join("Cargo.toml"));
+    gpuev.arg("--out").arg(wheels).current_dir(root());
+    succeed(&mut gpuev, "the wheel gpuev does not build")?;
+    let mut amdsmi = python(environment, &["-m", "pip", "wheel", "--quiet", "--no-deps"]);
+    amdsmi.arg("--no-build-isolation").arg("--wheel-dir").arg(wheels);
+    succeed(amdsmi.arg(root().join(CRATE).join("amdsmi")), "the wheel gpuev-amdsmi does not build")
+}
+
+fn succeed(command: &mut Command, otherwise: &str) -> Result {
+    if run(command)?.ok { Ok(()) } else { Err(otherwise.to_owned()) }
+}
+
+/// The benchmark of the packages, optimized, as a program for a simulated machine whose GPU throttles all the time.
+///
+/// # Errors
+/// Where they, or `gpuev`, do not build.
+pub(crate) fn bench(programs: &Path) -> Result<Command> {
+    let environment = root().join(".venv");
+    prepare(&environment)?;
+    let (wheels, packages) = (programs.join("wheels"), programs.join("packages"));
+    for old in [&wheels, &packages] {
+        let _there_may_be_none = std::fs::remove_dir_all(old);
     }
-    Ok(())
+    build_wheels(&environment, &wheels, &["--release"])?;
+    let mut install = python(&environment, &["-m", "pip", "install", "--quiet", "--no-index"]);
+    install.args(["--no-deps", "--find-links"]).arg(&wheels).arg("--target").arg(&packages);
+    succeed(install.args(DISTRIBUTIONS), "the wheels do not install")?;
+    let build = ["build", "--release", "--package", "gpuev-cli", "--bin", PROGRAM];
+    succeed(&mut cargo(&build), "gpuev does not build")?;
+    let mut bench = Command::new(target().join("release").join(PROGRAM));
+    bench.args([
+        "sim",
+        "run",
+        "--scenario",
+        "thermal",
+        "--rate",
+        "20000",
+        "--listeners",
+        "1",
+        "--",
+    ]);
+    bench
+        .arg(program(&environment, "python"))
+        .arg(root().join(CRATE).join("benches/amdsmi_read.py"));
+    bench.env("PYTHONPATH", packages);
+    Ok(bench)
 }
