@@ -194,7 +194,7 @@ impl Monitor {
     }
 
     /// Takes the GPUs back that [`release`](Self::release) let go, and finds those that are new. The blind
-    /// time is a [`Gap`] of each.
+    /// time is a [`Gap`](crate::Gap) of each.
     ///
     /// # Errors
     /// Where the GPUs cannot be listed.

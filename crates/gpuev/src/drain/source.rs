@@ -149,7 +149,8 @@ impl AsFd for Source {
     }
 }
 
-#[cfg(test)]
+// Queues work only inside of shuttle where it takes the place of `std::sync`.
+#[cfg(all(test, not(gpuev_shuttle)))]
 mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
