@@ -139,7 +139,6 @@ impl Outputs {
             self.shared.metrics.observe_change(change);
             let message = Message::of_change(change);
             self.shared.live.publish("alert", message.severity, &message.json);
-            self.shared.metrics.observe_change(change);
             self.sinks.change(change);
         }
     }
