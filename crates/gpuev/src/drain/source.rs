@@ -150,7 +150,8 @@ impl AsFd for Source {
 }
 
 // Queues work only inside of shuttle where it takes the place of `std::sync`.
-#[cfg(all(test, not(gpuev_shuttle)))]
+#[cfg(test)]
+#[cfg(not(gpuev_shuttle))]
 mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
