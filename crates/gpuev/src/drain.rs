@@ -298,7 +298,7 @@ impl Shared {
             return (Read::default(), Progress::Done);
         };
         if let Ok(read) = source.fill() {
-            return (read, source.hand_out());
+            return (read, self.hand_out_of(source, token));
         }
         let ended = sources.by_token.remove(&token).map_or(Progress::Done, |source| {
             self.unwatch(&source);
@@ -310,7 +310,15 @@ impl Shared {
     /// More of what a reader has read, to its subscribers.
     fn hand_out(&self, token: u64) -> Progress {
         let mut sources = self.lock();
-        sources.by_token.get_mut(&token).map_or(Progress::Done, Source::hand_out)
+        let source = sources.by_token.get_mut(&token);
+        source.map_or(Progress::Done, |source| self.hand_out_of(source, token))
+    }
+
+    /// Sends what is to be asked beside on its way, too.
+    fn hand_out_of(&self, source: &mut Source, token: u64) -> Progress {
+        let progress = source.hand_out();
+        source.take_renewals().for_each(|question| self.send(Errand::LookUp { token, question }));
+        progress
     }
 
     /// Answers what a source asked, if it still does.

@@ -58,7 +58,12 @@ struct Open {
 
 /// What a reader hands out, borrowed from its buffer.
 pub(crate) enum Drawn<'a> {
-    Event(EventFacts<'a>, Record<'a>),
+    Event {
+        facts: EventFacts<'a>,
+        record: Record<'a>,
+        /// To be asked beside: the name that the event bears will soon be too old for the next.
+        renewal: Option<Question>,
+    },
     Gap(Gap),
     /// What comes next cannot be told before this is answered.
     Question(Question),
@@ -170,7 +175,7 @@ impl EventReader {
     fn next_read(&mut self) -> Result<Option<Item>> {
         loop {
             match self.draw()? {
-                Some(Drawn::Event(facts, record)) => {
+                Some(Drawn::Event { facts, record, renewal: _ }) => {
                     return Ok(Some(Item::Event(Event::from_decoded(facts, &record))));
                 }
                 Some(Drawn::Gap(gap)) => return Ok(Some(Item::Gap(gap))),
@@ -247,6 +252,14 @@ impl EventReader {
         open.answer = Some((question.pid, comm));
     }
 
+    /// Takes in the name that an event's `renewal` asked for.
+    pub(crate) fn renew(&mut self, question: &Question, comm: Option<Comm>) {
+        if let Some(open) = self.open.as_mut() {
+            let comm = comm.unwrap_or(Comm::NONE);
+            open.names.renew(question.pid, comm, question.received_boot_ns);
+        }
+    }
+
     /// The next of what was read; `None` where a read is due.
     pub(crate) fn draw(&mut self) -> Result<Option<Drawn<'_>>> {
         let open = self.open.as_mut().ok_or_else(|| stopped(self.gpu))?;
@@ -281,6 +294,8 @@ struct Settled {
     doubtful: bool,
     /// Its process's name, where it has none itself.
     comm: Comm,
+    /// To be asked beside.
+    renewal: Option<Question>,
 }
 
 impl Open {
@@ -290,7 +305,7 @@ impl Open {
         }
         let length = self.intake.next_length()?;
         let received = self.intake.received();
-        let Settled { length, doubtful, comm } = match self.settle(length) {
+        let Settled { length, doubtful, comm, renewal } = match self.settle(length) {
             Ok(settled) => settled,
             Err(question) => return Some(Drawn::Question(question)),
         };
@@ -323,7 +338,7 @@ impl Open {
         };
         let facts = EventFacts { gpu, seq: *seq, time, doubtful, comm, raw: line };
         *seq += 1;
-        Some(Drawn::Event(facts, record))
+        Some(Drawn::Event { facts, record, renewal })
     }
 
     /// Finds out whose the next message is, `length` bytes as far as newlines tell, and whether what follows a
@@ -332,22 +347,27 @@ impl Open {
         let (message, following) = self.intake.window().split_at(length);
         let record = gpuev_kfd::decode(framing::line(message));
         let received_boot_ns = self.intake.received().boot_ns;
-        let ask = |pid| Question { pid, received_boot_ns, names: self.names.lookup() };
+        let ask =
+            |names: &NameCache, pid| Question { pid, received_boot_ns, names: names.lookup() };
+        let mut renewal = None;
         let comm = match record.stamp() {
             // A driver's own count of losses is nobody's event.
             Some(_) if matches!(record.fields, Fields::DroppedEvents { .. }) => Comm::NONE,
             Some(stamp) => {
-                self.names.known(stamp.pid, received_boot_ns).ok_or_else(|| ask(stamp.pid))?
+                let known = self.names.known(stamp.pid, received_boot_ns);
+                let known = known.ok_or_else(|| ask(&self.names, stamp.pid))?;
+                renewal = known.due.then(|| ask(&self.names, stamp.pid));
+                known.name
             }
             None => Comm::NONE,
         };
         let answer = self.answer.take();
         let Some(task) = record.task() else {
-            return Ok(Settled { length, doubtful: self.forgery.doubts(length), comm });
+            return Ok(Settled { length, doubtful: self.forgery.doubts(length), comm, renewal });
         };
         let borne = match answer.filter(|(pid, _)| *pid == task.pid) {
             Some((_, borne)) => borne,
-            None if Forgery::may_go_on(task, following) => return Err(ask(task.pid)),
+            None if Forgery::may_go_on(task, following) => return Err(ask(&self.names, task.pid)),
             None => None,
         };
         let doubtful = self.forgery.doubts(length);
@@ -356,7 +376,7 @@ impl Open {
             Verdict::Genuine => length,
             Verdict::NameGoesOn(more) => length + more,
         };
-        Ok(Settled { length, doubtful, comm })
+        Ok(Settled { length, doubtful, comm, renewal })
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Source {
     on_removed: Option<OnRemoved>,
     /// What must be answered before anything more can be handed out.
     asked: Option<Question>,
+    /// What is to be asked beside.
+    renewals: Vec<Question>,
 }
 
 /// Is given the reader once its GPU is gone and everything told.
@@ -53,7 +55,7 @@ impl Source {
         subscribers: Subscribers,
         on_removed: Option<OnRemoved>,
     ) -> Self {
-        Self { reader, subscribers, on_removed, asked: None }
+        Self { reader, subscribers, on_removed, asked: None, renewals: Vec::new() }
     }
 
     pub(super) fn set_mask(&self, mask: EventMask) -> Result<()> {
@@ -88,7 +90,8 @@ impl Source {
         let mut progress = Progress::More;
         for _ in 0..MOST_AT_A_TIME {
             match self.reader.draw() {
-                Ok(Some(Drawn::Event(facts, record))) => {
+                Ok(Some(Drawn::Event { facts, record, renewal })) => {
+                    self.renewals.extend(renewal);
                     subscribers.iter().for_each(|one| one.offer_event(&facts, &record));
                 }
                 Ok(Some(Drawn::Gap(gap))) => subscribers.iter().for_each(|one| one.offer_gap(&gap)),
@@ -110,13 +113,20 @@ impl Source {
         progress
     }
 
-    /// Answers `question` if it is the one that was asked.
+    /// What nothing waits for and should be asked soon.
+    pub(super) fn take_renewals(&mut self) -> impl Iterator<Item = Question> + '_ {
+        self.renewals.drain(..)
+    }
+
+    /// Answers `question`; tells whether it is one that was waited for.
     pub(super) fn answer(&mut self, question: &Question, comm: Option<Comm>) -> bool {
-        let asked = self.asked.take_if(|asked| asked.is(question)).is_some();
-        if asked {
+        let awaited = self.asked.take_if(|asked| asked.is(question)).is_some();
+        if awaited {
             self.reader.answer(question, comm);
+        } else {
+            self.reader.renew(question, comm);
         }
-        asked
+        awaited
     }
 
     /// Hands everything out, however long names take: nothing more will be read.

@@ -7,6 +7,8 @@ use crate::{Comm, Machine};
 
 /// How long a name is believed. A process may rename itself, and a pid is used again.
 const LIFE_NS: u64 = 1_000_000_000;
+/// After how long a name that is in use should be asked again, so that it never gets too old for the next event.
+const RENEWAL_NS: u64 = LIFE_NS / 2;
 const SETS: usize = 256;
 const WAYS: usize = 4;
 
@@ -38,10 +40,21 @@ struct Entry {
     name: Comm,
     read_at_ns: u64,
     held: bool,
+    /// Somebody was told that it should be asked again.
+    renewing: bool,
+}
+
+/// A name that is still believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) name: Comm,
+    /// Whether to ask again now; told once.
+    pub(crate) due: bool,
 }
 
 impl Entry {
-    const FREE: Self = Self { pid: 0, name: Comm::NONE, read_at_ns: 0, held: false };
+    const FREE: Self =
+        Self { pid: 0, name: Comm::NONE, read_at_ns: 0, held: false, renewing: false };
 
     fn is_fresh(&self, now_ns: u64) -> bool {
         self.held && is_fresh(self.read_at_ns, now_ns)
@@ -89,8 +102,8 @@ impl NameCache {
     /// The name of `pid`, none where nobody can tell. `now_ns` is any clock that does not run
     /// backwards, the same for all calls.
     pub fn name(&mut self, pid: u32, now_ns: u64) -> Comm {
-        if let Some(name) = self.known(pid, now_ns) {
-            return name;
+        if let Some(known) = self.known(pid, now_ns) {
+            return known.name;
         }
         let name = self.lookup.look_up(pid, now_ns).unwrap_or(Comm::NONE);
         self.learn(pid, name, now_ns);
@@ -98,13 +111,15 @@ impl NameCache {
     }
 
     /// The name of `pid` where it need not be looked up.
-    pub(crate) fn known(&self, pid: u32, now_ns: u64) -> Option<Comm> {
+    pub(crate) fn known(&mut self, pid: u32, now_ns: u64) -> Option<Known> {
         if pid == 0 {
-            return Some(Comm::NONE);
+            return Some(Known { name: Comm::NONE, due: false });
         }
-        let set = self.entries.get(places(pid))?;
-        let entry = set.iter().find(|entry| entry.pid == pid && entry.is_fresh(now_ns))?;
-        Some(entry.name)
+        let set = self.entries.get_mut(places(pid))?;
+        let entry = set.iter_mut().find(|entry| entry.pid == pid && entry.is_fresh(now_ns))?;
+        let due = !entry.renewing && now_ns - entry.read_at_ns >= RENEWAL_NS;
+        entry.renewing |= due;
+        Some(Known { name: entry.name, due })
     }
 
     /// Who looks names up, for a thread that has the time.
@@ -120,7 +135,16 @@ impl NameCache {
             (0..set.len()).min_by_key(|way| (set[*way].held, set[*way].read_at_ns))
         });
         if let Some(place) = place {
-            set[place] = Entry { pid, name, read_at_ns: now_ns, held: true };
+            set[place] = Entry { pid, name, read_at_ns: now_ns, held: true, renewing: false };
+        }
+    }
+
+    /// Takes in what was asked at `asked_at_ns` because it was due, unless the process has started or ended since.
+    pub(crate) fn renew(&mut self, pid: u32, name: Comm, asked_at_ns: u64) {
+        let set = self.entries.get_mut(places(pid)).unwrap_or_default();
+        let renewed = set.iter_mut().find(|entry| entry.pid == pid && entry.renewing);
+        if let Some(entry) = renewed {
+            *entry = Entry { name, read_at_ns: asked_at_ns, renewing: false, ..*entry };
         }
     }
 
@@ -159,4 +183,42 @@ pub(super) fn is_fresh(read_at_ns: u64, now_ns: u64) -> bool {
 
 pub(super) fn look_up(machine: &Machine, pid: u32) -> Option<Comm> {
     super::comm(&machine.path(format!("proc/{pid}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> NameCache {
+        let mut names = NameCache::new(&Machine::at("/nowhere"));
+        names.learn(9, Comm::new(b"old"), 0);
+        names
+    }
+
+    fn known(name: &str, due: bool) -> Option<Known> {
+        Some(Known { name: Comm::new(name.as_bytes()), due })
+    }
+
+    #[test]
+    fn a_name_in_use_is_due_once_before_it_is_too_old() {
+        let mut names = cache();
+        assert_eq!(names.known(9, RENEWAL_NS - 1), known("old", false));
+        assert_eq!(names.known(9, RENEWAL_NS), known("old", true));
+        assert_eq!(names.known(9, RENEWAL_NS + 1), known("old", false), "told before");
+        names.renew(9, Comm::new(b"new"), RENEWAL_NS);
+        assert_eq!(names.known(9, LIFE_NS), known("new", true));
+        assert_eq!(names.known(9, RENEWAL_NS + LIFE_NS), None, "nobody renewed it");
+    }
+
+    #[test]
+    fn a_renewal_that_comes_late_does_not_bring_back_who_has_ended() {
+        let mut names = cache();
+        assert!(names.known(9, RENEWAL_NS).is_some_and(|known| known.due));
+        names.forget(9);
+        names.renew(9, Comm::new(b"old"), RENEWAL_NS);
+        assert_eq!(names.known(9, RENEWAL_NS), None);
+        names.learn(9, Comm::new(b"new"), RENEWAL_NS);
+        names.renew(9, Comm::new(b"old"), RENEWAL_NS);
+        assert_eq!(names.known(9, RENEWAL_NS), known("new", false));
+    }
 }

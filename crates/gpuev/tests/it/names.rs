@@ -71,6 +71,45 @@ fn the_driver_is_read_while_a_name_is_suspected_of_forgery() {
     assert!(is_overtaken(&sim, emit));
 }
 
+/// Longer than any pause between two events in which a name stays young enough to be renewed beside.
+const PAUSE_NS: u64 = 400_000_000;
+
+/// An event of pid 7 and three behind it: when the last is read, the first was handed out, unless it waits.
+fn emit_and_three_behind(sim: &SimMachine) {
+    fault(sim, 0, 7);
+    wait_until_drained(sim, 0);
+    for _ in 0..3 {
+        thermal(sim, 0);
+        wait_until_drained(sim, 0);
+    }
+}
+
+#[test]
+fn who_is_known_is_asked_again_without_anybody_waiting() {
+    let sim = busy_machine();
+    name_processes(&sim, [7]);
+    let monitor = Monitor::start(&machine_of(&sim)).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    let comm = sim.root().join("proc/7/comm");
+    let mut before = 0;
+    loop {
+        emit_and_three_behind(&sim);
+        let at_once = items.try_next();
+        let waited = at_once.is_none();
+        let Some(Item::Event(event)) = at_once.or_else(|| items.wait(None)) else { panic!() };
+        let received = event.time.received_boot_ns;
+        assert!(!waited || received - before > PAUSE_NS, "known, and yet waited for");
+        if event.process() == Some(b"renamed") {
+            return;
+        }
+        (0..3).for_each(|_| drop(items.wait(None)));
+        if before == 0 {
+            fs::write(&comm, "renamed\n").unwrap();
+        }
+        before = received;
+    }
+}
+
 fn name_processes(sim: &SimMachine, pids: impl IntoIterator<Item = u32>) {
     for pid in pids {
         sim.add_process(&SimProcess::new(pid, format!("job {pid}")).gpu(0)).unwrap();
