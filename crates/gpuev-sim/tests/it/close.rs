@@ -6,6 +6,7 @@ use std::sync::mpsc;
 
 use gpuev_sim::{Kernel, SimMachine};
 use rustix::event::{PollFlags, epoll};
+use rustix::io::Errno;
 
 use crate::client::{
     THERMAL, THERMAL_LINE, drain, machine, open_all, poll_for, read, wait_until_in_poll,
@@ -135,4 +136,37 @@ fn open_and_close_under_events_leave_nothing_behind() {
     });
     assert_eq!(open_files(&machine), 0);
     assert_eq!(machine.event_files().len(), 300);
+}
+
+/// Section 9 of the measurements: open, poll and read in a thread, close at the same time, again and again.
+#[test]
+fn a_close_during_poll_and_read_breaks_nothing() {
+    let machine = machine(Kernel::V7_3);
+    let (stop, stopped) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let machine = &machine;
+        scope.spawn(move || {
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                machine.emit(0, &THERMAL);
+            }
+        });
+        for _ in 0..300 {
+            let number = open_all(machine, 0).into_raw_fd();
+            let (tell, hear) = mpsc::channel();
+            let reader = scope.spawn(move || {
+                let ready = poll_on_number(number, &tell);
+                // SAFETY: as in `poll_on_number`.
+                let file = unsafe { BorrowedFd::borrow_raw(number) };
+                (ready, rustix::io::read(file, &mut [0; 8192]))
+            });
+            hear.recv().unwrap();
+            // SAFETY: the number came from `into_raw_fd` and is owned by nobody else.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+            let (ready, read) = reader.join().unwrap();
+            assert!(ready.intersects(PollFlags::IN | PollFlags::NVAL), "{ready:?}");
+            assert!(matches!(read, Ok(8..) | Err(Errno::BADF | Errno::AGAIN)), "{read:?}");
+        }
+        drop(stop);
+    });
+    assert_eq!(open_files(&machine), 0);
 }

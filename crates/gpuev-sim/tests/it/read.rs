@@ -1,5 +1,7 @@
 //! `read()`.
 
+use std::os::fd::AsRawFd;
+
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::{Errno, FdFlags, IoSliceMut};
 
@@ -114,4 +116,32 @@ fn a_gpu_has_any_number_of_files() {
     assert!(files.iter().all(|file| drain(file) == THERMAL_LINE));
     set_mask(&files[0], 0);
     assert_eq!(machine.event_files().len(), 150);
+}
+
+/// The driver gives `EAGAIN`: the crate's documentation lists it among what a socket cannot imitate.
+#[test]
+fn a_read_of_no_bytes_takes_nothing() {
+    for kernel in KERNELS {
+        let machine = machine(kernel);
+        let file = open_all(&machine, 0);
+        machine.emit(0, &THERMAL);
+        assert_eq!(rustix::io::read(&file, &mut [0_u8; 0]), Ok(0));
+        assert_eq!(drain(&file), THERMAL_LINE);
+    }
+}
+
+/// The driver loses the bytes: the crate's documentation lists it among what a socket cannot imitate.
+#[test]
+fn a_read_into_a_bad_address_is_efault() {
+    for kernel in KERNELS {
+        let machine = machine(kernel);
+        let file = open_all(&machine, 0);
+        machine.emit(0, &THERMAL);
+        // SAFETY: the kernel checks the address before it writes there, and nothing is mapped below 64 KiB.
+        let read =
+            unsafe { libc::read(file.as_raw_fd(), std::ptr::without_provenance_mut(1), 8192) };
+        assert_eq!(read, -1);
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EFAULT));
+        assert_eq!(drain(&file), THERMAL_LINE);
+    }
 }
