@@ -51,6 +51,7 @@ impl BufferedReader {
         let reader = EventReader::open(machine, gpu, mask)?;
         let drain = shared_drain()?;
         let subscriber = Subscriber::new(Filter::new(), limit);
+        subscriber.filled_by(drain.shared());
         let subscription = Subscription::new(Arc::clone(&subscriber));
         let drained = drain.add(reader, Subscribers::of(subscriber), None)?;
         Ok(Self { gpu: gpu.id, subscription, drained: Some(drained), drain: Some(drain) })

@@ -3,30 +3,41 @@
 //! It sleeps in `epoll_wait` and does nothing else than read, decode and queue: the driver's 8 KiB last for
 //! some 170 events, less than two milliseconds at 100,000 a second. It never waits for a subscriber, and not for
 //! the names of processes that it has not met: a second thread looks them up, while what was read behind the
-//! event in question stays in its reader.
+//! event in question stays in its reader. A subscriber who waits does this work himself meanwhile ([`lead`]).
+//!
+//! Files are watched for edges, so that an event wakes one thread: whoever is woken reads until the driver holds no
+//! more, or leaves the file in `Sources::ready`.
 
+mod lead;
 mod source;
 
 use std::collections::HashMap;
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll};
 
 use crate::event::{Gap, GapCause};
 use crate::fork::Descriptor;
-use crate::pace::{Pace, Read};
+use crate::pace::Pace;
 use crate::reader::Question;
 use crate::subscription::Subscriber;
 use crate::time::Anchor;
 use crate::{Comm, Error, EventMask, EventReader, GpuId, Result};
 use source::{OnRemoved, Progress, Source};
 
-/// The epoll entry that wakes the thread, to end it or to go on with what was answered.
+/// The epoll entry that wakes a thread: to go on with what is ready, to look at its queue, or to end.
 const WAKE: u64 = u64::MAX;
+/// Files that one turn looks at. More wait for the next, or for another thread.
+const MOST_FILES: usize = 64;
+/// Room for what is to be done in a turn.
+type Room = [MaybeUninit<epoll::Event>; MOST_FILES];
+const FREE_ROOM: Room = [const { MaybeUninit::uninit() }; MOST_FILES];
+const EDGES: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
 
 /// Subscribers of one or several readers.
 #[derive(Debug, Default, Clone)]
@@ -43,6 +54,10 @@ impl Subscribers {
 
     pub(crate) fn add(&self, subscriber: Arc<Subscriber>) {
         self.lock().push(subscriber);
+    }
+
+    pub(crate) fn filled_by(&self, drain: &Drain) {
+        self.lock().iter().for_each(|subscriber| subscriber.filled_by(drain.shared()));
     }
 
     pub(crate) fn close(&self) {
@@ -66,10 +81,12 @@ pub(crate) struct Drain {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     epoll: Descriptor,
-    wake: Descriptor,
+    wake: Arc<Descriptor>,
     sources: Mutex<Sources>,
+    /// Nobody leads any more, or all is to end.
+    left: Condvar,
     /// To the thread that looks names up.
     errands: Sender<Errand>,
 }
@@ -78,8 +95,11 @@ struct Shared {
 struct Sources {
     by_token: HashMap<u64, Source>,
     next_token: u64,
-    /// Those whose question was answered.
-    answered: Vec<u64>,
+    /// Those that can go on: their question was answered, or they have more than is handed out at a time.
+    ready: Vec<u64>,
+    pace: Pace,
+    /// A subscriber waits in the place of the draining thread.
+    led: bool,
     stopped: bool,
 }
 
@@ -113,13 +133,14 @@ impl Drain {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("epoll_create"))?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = rustix::event::eventfd(0, flags).map_err(failed("eventfd"))?;
-        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), EDGES)
             .map_err(failed("epoll_ctl"))?;
         let (errands, sent) = mpsc::channel();
         let shared = Arc::new(Shared {
             epoll: epoll.into(),
-            wake: wake.into(),
+            wake: Arc::new(wake.into()),
             sources: Mutex::default(),
+            left: Condvar::new(),
             errands,
         });
         // Nobody waits for its end, as a file may take long; without the other thread it has nothing to do.
@@ -146,15 +167,15 @@ impl Drain {
         let mut sources = self.shared.lock();
         let token = sources.next_token;
         sources.next_token += 1;
-        epoll::add(
-            &self.shared.epoll,
-            &reader,
-            epoll::EventData::new_u64(token),
-            epoll::EventFlags::IN,
-        )
-        .map_err(|error| Error::io("epoll_ctl", error.into()))?;
+        epoll::add(&self.shared.epoll, &reader, epoll::EventData::new_u64(token), EDGES)
+            .map_err(|error| Error::io("epoll_ctl", error.into()))?;
         sources.by_token.insert(token, Source::new(reader, subscribers, on_removed));
         Ok(Drained { shared: Arc::downgrade(&self.shared), token })
+    }
+
+    /// What a subscriber can read with while he waits.
+    pub(crate) fn shared(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.shared)
     }
 }
 
@@ -163,6 +184,7 @@ impl Drop for Drain {
     fn drop(&mut self) {
         self.shared.lock().stopped = true;
         self.shared.wake();
+        self.shared.left.notify_all();
         let own = std::thread::current().id();
         // The thread itself may be the last to let go: it ends by itself then.
         if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != own) {
@@ -200,7 +222,7 @@ impl Drained {
     /// Reads what the driver holds now and hands it out, without waiting for the threads.
     pub(crate) fn drain_now(&self) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let (_, mut progress) = shared.drain(self.token);
+        let mut progress = shared.drain(self.token);
         loop {
             match progress {
                 Progress::Done => return,
@@ -231,51 +253,71 @@ impl Shared {
         let _watched = epoll::delete(&self.epoll, source.as_fd());
     }
 
-    /// Wakes the draining thread. Adding to an eventfd fails only where it is at its maximum, and is readable
-    /// then.
+    /// Wakes one of those who wait for events. Adding to an eventfd fails only where it is at its maximum, and is
+    /// an edge even then.
     fn wake(&self) {
         let _already_awake = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
     fn run(&self) {
-        let mut events = Vec::with_capacity(64);
-        // Sources with more to hand out than is done at a time: files are read in between.
-        let mut behind: Vec<u64> = Vec::new();
-        let mut pace = Pace::new();
-        while !self.lock().stopped {
-            events.clear();
-            let no_wait = (!behind.is_empty()).then_some(&Timespec { tv_sec: 0, tv_nsec: 0 });
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), no_wait) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                // The epoll file is ours and open; nothing else can fail.
-                Err(_) => return,
+        let mut room = FREE_ROOM;
+        loop {
+            let timeout = match self.lock() {
+                sources if sources.stopped => return,
+                sources if sources.ready.is_empty() => None,
+                _ => Some(Duration::ZERO),
+            };
+            let Ok(events) = self.wait(&mut room, timeout) else { return };
+            if self.turn(events) {
+                self.pass_wake_on();
             }
-            for event in &events {
-                match event.data.u64() {
-                    WAKE => behind.append(&mut self.take_answered()),
-                    token => {
-                        let (read, progress) = self.drain(token);
-                        pace.read(read);
-                        self.follow(token, progress, &mut behind);
-                    }
-                }
-            }
-            for token in std::mem::take(&mut behind) {
-                self.follow(token, self.hand_out(token), &mut behind);
-            }
-            if let Some(pause) = pace.pause().filter(|_| behind.is_empty()) {
+            let mut sources = self.lock();
+            let pause = if sources.ready.is_empty() { sources.pace.pause() } else { None };
+            drop(sources);
+            if let Some(pause) = pause {
                 std::thread::sleep(pause);
             }
         }
     }
 
+    /// Waits until something is to be done, at most `timeout`.
+    ///
+    /// # Errors
+    /// None while the epoll file is open, which is ours.
+    fn wait<'a>(
+        &self,
+        room: &'a mut Room,
+        timeout: Option<Duration>,
+    ) -> rustix::io::Result<&'a [epoll::Event]> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match epoll::wait(&self.epoll, room, timeout.as_ref()) {
+            Ok((events, _)) => Ok(events),
+            Err(rustix::io::Errno::INTR) => Ok(&[]),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does what `events` ask for and what was ready before. Tells whether somebody wanted to wake a thread.
+    fn turn(&self, events: &[epoll::Event]) -> bool {
+        let before = std::mem::take(&mut self.lock().ready);
+        let mut woken = false;
+        for event in events {
+            match event.data.u64() {
+                WAKE => woken = true,
+                token => self.follow(token, self.drain(token)),
+            }
+        }
+        for token in before {
+            self.follow(token, self.hand_out(token));
+        }
+        woken
+    }
+
     /// Sees that what a source needs to go on comes about.
-    fn follow(&self, token: u64, progress: Progress, behind: &mut Vec<u64>) {
+    fn follow(&self, token: u64, progress: Progress) {
         match progress {
-            Progress::Done => {}
-            Progress::More if behind.contains(&token) => {}
-            Progress::More => behind.push(token),
-            Progress::Asks { anew: false, .. } => {}
+            Progress::Done | Progress::Asks { anew: false, .. } => {}
+            Progress::More => self.lock().is_ready(token),
             Progress::Asks { question, .. } => self.send(Errand::LookUp { token, question }),
             Progress::Ended(source) => self.send(Errand::End(source)),
         }
@@ -286,32 +328,31 @@ impl Shared {
         let _sent = self.errands.send(errand);
     }
 
-    fn take_answered(&self) -> Vec<u64> {
-        let _already_read = rustix::io::read(&self.wake, &mut [0_u8; 8]);
-        std::mem::take(&mut self.lock().answered)
-    }
-
-    /// One read of one reader, to its subscribers. Tells what was read.
-    fn drain(&self, token: u64) -> (Read, Progress) {
-        let mut sources = self.lock();
-        let Some(source) = sources.by_token.get_mut(&token) else {
-            return (Read::default(), Progress::Done);
-        };
+    /// What the driver holds for one reader, to its subscribers.
+    fn drain(&self, token: u64) -> Progress {
+        let sources = &mut *self.lock();
+        let Some(source) = sources.by_token.get_mut(&token) else { return Progress::Done };
         if let Ok(read) = source.fill() {
-            return (read, self.hand_out_of(source, token));
+            sources.pace.read(read);
+            return self.hand_out_of(source, token);
         }
-        let ended = sources.by_token.remove(&token).map_or(Progress::Done, |source| {
+        sources.by_token.remove(&token).map_or(Progress::Done, |source| {
             self.unwatch(&source);
             Progress::Ended(Box::new(source))
-        });
-        (Read::default(), ended)
+        })
     }
 
     /// More of what a reader has read, to its subscribers.
     fn hand_out(&self, token: u64) -> Progress {
         let mut sources = self.lock();
-        let source = sources.by_token.get_mut(&token);
-        source.map_or(Progress::Done, |source| self.hand_out_of(source, token))
+        match sources.by_token.get_mut(&token) {
+            None => Progress::Done,
+            Some(source) if source.took_all() => self.hand_out_of(source, token),
+            Some(_) => {
+                drop(sources);
+                self.drain(token)
+            }
+        }
     }
 
     /// Sends what is to be asked beside on its way, too.
@@ -326,9 +367,17 @@ impl Shared {
         let mut sources = self.lock();
         let Some(source) = sources.by_token.get_mut(&token) else { return };
         if source.answer(question, comm) {
-            sources.answered.push(token);
+            sources.is_ready(token);
             drop(sources);
             self.wake();
+        }
+    }
+}
+
+impl Sources {
+    fn is_ready(&mut self, token: u64) {
+        if !self.ready.contains(&token) {
+            self.ready.push(token);
         }
     }
 }

@@ -104,6 +104,8 @@ impl MonitorBuilder {
     fn start_for(self, subscribers: Subscribers) -> Result<Monitor> {
         let chosen = self.gpus.map(|gpus| gpus.into_iter().map(key).collect());
         let hotplug = Hotplug::listen(&self.machine)?;
+        let drain = Drain::start()?;
+        subscribers.filled_by(&drain);
         let watch = Arc::new(Watch {
             machine: self.machine,
             chosen,
@@ -111,7 +113,7 @@ impl MonitorBuilder {
             hotplug,
             stopping: AtomicBool::new(false),
             state: Mutex::new(State::new(self.mask)),
-            drain: Drain::start()?,
+            drain,
         });
         watch.first_look(self.may_be_empty)?;
         let hotplug_thread = std::thread::Builder::new()
@@ -156,6 +158,7 @@ impl Monitor {
     #[must_use]
     pub fn subscribe_with_limit(&self, filter: Filter, limit: usize) -> Subscription {
         let subscriber = Subscriber::new(filter, limit);
+        subscriber.filled_by(self.watch.drain.shared());
         self.watch.subscribers.add(Arc::clone(&subscriber));
         Subscription::new(subscriber)
     }

@@ -32,11 +32,13 @@ pub(crate) struct Pace {
     bytes_per_second: u64,
 }
 
-impl Pace {
-    pub(crate) fn new() -> Self {
+impl Default for Pace {
+    fn default() -> Self {
         Self { since: Instant::now(), bytes: 0, smallest_fifo: u64::MAX, bytes_per_second: 0 }
     }
+}
 
+impl Pace {
     /// Takes in what one reader gave.
     pub(crate) fn read(&mut self, read: Read) {
         self.bytes += read.bytes as u64;

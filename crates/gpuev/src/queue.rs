@@ -55,6 +55,8 @@ struct State {
     sleepers: usize,
     waker: Option<Waker>,
     signal: Option<Signal>,
+    /// Wakes the subscriber, who waits elsewhere.
+    attended: Option<Signal>,
 }
 
 /// Bytes taken from a queue and read at leisure.
@@ -127,6 +129,9 @@ impl Queue {
         if let Some(signal) = &state.signal {
             raise(signal);
         }
+        if let Some(signal) = state.attended.take() {
+            raise(&signal);
+        }
         drop(state);
         if asleep {
             self.arrived.notify_all();
@@ -186,6 +191,25 @@ impl Queue {
             state = self.sleep(state, left);
             state.sleepers -= 1;
         }
+    }
+
+    /// Has `signal` raised once something arrives, until [`turn_away`](Self::turn_away); tells where it is to be
+    /// had already, or never will.
+    pub(crate) fn attend(&self, signal: &Signal) -> Option<Waited> {
+        let mut state = self.lock();
+        if !state.is_empty() {
+            return Some(Waited::Ready);
+        }
+        if state.closed {
+            return Some(Waited::Closed);
+        }
+        state.attended = Some(Signal::clone(signal));
+        None
+    }
+
+    /// The subscriber will look by itself.
+    pub(crate) fn turn_away(&self) {
+        self.lock().attended = None;
     }
 
     fn sleep<'a>(

@@ -197,7 +197,7 @@ impl EventReader {
             }
             let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
             // A read that is known to find nothing would cost each event a system call.
-            if self.open.as_ref().is_some_and(|open| open.intake.took_all()) {
+            if self.took_all() {
                 self.poll(left)?;
             }
             match self.fill() {
@@ -231,6 +231,11 @@ impl EventReader {
         let gpu = self.gpu;
         let open = self.open.as_mut().ok_or_else(|| stopped(gpu))?;
         open.intake.fill().map_err(|error| removed_or_failed(gpu, error))
+    }
+
+    /// Whether the driver held no more when it was last read.
+    pub(crate) fn took_all(&self) -> bool {
+        self.open.as_ref().is_none_or(|open| open.intake.took_all())
     }
 
     /// Bytes that were read and not yet drawn.

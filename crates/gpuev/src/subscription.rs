@@ -1,12 +1,13 @@
 //! The taking end of a queue.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use gpuev_kfd::Record;
 
+use crate::drain::Shared;
 use crate::event::EventFacts;
 use crate::fork::Descriptor;
 use crate::queue::{Queue, Taken, Waited};
@@ -32,11 +33,26 @@ pub(crate) struct Subscriber {
     queue: Queue,
     filter: Filter,
     gone: AtomicBool,
+    /// Who fills the queue; whoever waits for it can help.
+    drain: OnceLock<Weak<Shared>>,
 }
 
 impl Subscriber {
     pub(crate) fn new(filter: Filter, limit: usize) -> Arc<Self> {
-        Arc::new(Self { queue: Queue::new(limit), filter, gone: AtomicBool::new(false) })
+        let (queue, gone, drain) = (Queue::new(limit), AtomicBool::new(false), OnceLock::new());
+        Arc::new(Self { queue, filter, gone, drain })
+    }
+
+    /// Says who fills the queue. Only the first time counts.
+    pub(crate) fn filled_by(&self, drain: Weak<Shared>) {
+        let _known = self.drain.set(drain);
+    }
+
+    /// Waits until something is there, at most until `deadline`.
+    fn wait(&self, deadline: Option<Instant>) -> Waited {
+        let drain = self.drain.get().and_then(Weak::upgrade);
+        let led = drain.and_then(|drain| drain.lead(&self.queue, deadline));
+        led.unwrap_or_else(|| self.queue.wait(deadline))
     }
 
     pub(crate) fn offer_event(&self, facts: &EventFacts<'_>, record: &Record<'_>) {
@@ -90,7 +106,7 @@ impl Subscription {
             if let Some(item) = self.try_next() {
                 return Some(item);
             }
-            if self.subscriber.queue.wait(deadline) != Waited::Ready {
+            if self.subscriber.wait(deadline) != Waited::Ready {
                 return None;
             }
         }

@@ -50,10 +50,12 @@ pub(crate) fn run(programs: &Path, names: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Processor time of the reader by event that it was given.
+/// Processor time of the reader by event that it was given, and how often it slept for one: that does not depend on how
+/// fast the machine is.
 fn cpu(bench: &Bench) -> Result<(), Failure> {
     for rate in [1_000, 10_000, 50_000] {
         let mut measured = Figures::default();
+        let mut wake_ups = Figures::default();
         let mut memory = Figures::default();
         bench.turns(|subject| {
             let on = OnMachine::start(subject.command())?;
@@ -61,10 +63,12 @@ fn cpu(bench: &Bench) -> Result<(), Failure> {
             raise(&on.machine, subject.events, rate, EACH);
             let (cost, given) = (on.cost()?.since(before), on.file().accepted_lines - given);
             measured.add(subject.name, cost.cpu_ns as f64 / given as f64 / 1e3);
+            wake_ups.add(subject.name, cost.wake_ups as f64 / given as f64);
             memory.add(subject.name, peak_kib(on.pid())? as f64 / 1024.0);
             Ok(())
         })?;
         measured.print(&format!("CPU per event at {rate}/s"), "µs");
+        wake_ups.print(&format!("wake-ups per event at {rate}/s"), "");
         if rate == 50_000 {
             memory.print("peak memory at 50000/s", "MB");
         }

@@ -70,15 +70,26 @@ impl Source {
         &self.subscribers
     }
 
-    /// Reads once.
+    /// Reads what the driver holds, all of it unless that is more than waits for a name at most.
     pub(super) fn fill(&mut self) -> Result<Read> {
-        let read = self.reader.fill();
-        if self.reader.held() > MOST_HELD
-            && let Some(question) = self.asked.take()
-        {
-            self.reader.answer(&question, None);
+        let mut read = Read { bytes: 0, fifo: self.reader.fifo_capacity() };
+        loop {
+            let filled = self.reader.fill();
+            if self.reader.held() > MOST_HELD
+                && let Some(question) = self.asked.take()
+            {
+                self.reader.answer(&question, None);
+            }
+            read.bytes += filled?;
+            if self.took_all() || self.reader.held() > MOST_HELD {
+                return Ok(read);
+            }
         }
-        Ok(Read { bytes: read?, fifo: self.reader.fifo_capacity() })
+    }
+
+    /// Whether the driver held no more when it was last read.
+    pub(super) fn took_all(&self) -> bool {
+        self.reader.took_all()
     }
 
     /// Hands out what was read, as far as it goes.

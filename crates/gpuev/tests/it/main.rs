@@ -8,6 +8,7 @@ mod examples;
 mod faults;
 mod health;
 mod json;
+mod lead;
 mod machine;
 mod monitor;
 mod names;

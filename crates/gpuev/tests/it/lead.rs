@@ -1,0 +1,133 @@
+//! Who waits reads: whatever wakes a subscriber wakes him wherever he waits, in any order of threads.
+//!
+//! A wake-up that is lost is a test that never ends.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use gpuev::{Filter, GapCause, Item, Monitor, Subscription};
+use gpuev_sim::{DriverEvent, SimMachine, throttler};
+
+use crate::driver::{Driver, NEW, machine_of};
+
+const ROUNDS: u32 = 1000;
+const THERMAL: DriverEvent = DriverEvent::Thermal { throttlers: throttler::TEMP_EDGE, count: 1 };
+
+/// Takes items in a thread, one after the other, by `wait`, and tells of each.
+fn take<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    mut items: Subscription,
+    wait: impl Fn(&mut Subscription) -> Option<Item> + Send + 'scope,
+) -> Receiver<Item> {
+    let (tell, hear): (Sender<Item>, _) = mpsc::channel();
+    scope.spawn(move || {
+        while let Some(item) = wait(&mut items) {
+            tell.send(item).unwrap();
+        }
+    });
+    hear
+}
+
+/// Waits in slices, as a program does that has more to do.
+fn wait_in_slices(items: &mut Subscription) -> Option<Item> {
+    loop {
+        let item = items.wait(Some(Duration::from_micros(50)));
+        if item.is_some() || items.is_finished() {
+            return item;
+        }
+    }
+}
+
+#[test]
+fn an_event_wakes_all_who_wait_for_it() {
+    let driver = Driver::new(2, NEW);
+    let monitor = Monitor::start(&driver.machine).unwrap();
+    let second = monitor.gpus()[1].id;
+    let subscriptions =
+        [Filter::new(), Filter::new(), Filter::new().gpus([second])].map(|f| monitor.subscribe(f));
+    std::thread::scope(|scope| {
+        let [all, sliced, of_second] = subscriptions;
+        let all = take(scope, all, |items| items.wait(None));
+        let sliced = take(scope, sliced, wait_in_slices);
+        let of_second = take(scope, of_second, |items| items.wait(None));
+        for round in 0..ROUNDS {
+            // A process that is not known has to be asked for first.
+            let line = format!("7 1 -{} @7fff00000(64) W\n", 100_000 + round / 3);
+            let gpu = round % 2;
+            driver.emit(gpu, &line);
+            let mut waiting = vec![&all, &sliced];
+            waiting.extend((gpu == 1).then_some(&of_second));
+            for hear in waiting {
+                let Item::Event(event) = hear.recv().unwrap() else { panic!() };
+                assert_eq!((event.gpu.index, event.seq), (gpu, u64::from(round / 2)));
+            }
+        }
+        drop(monitor);
+    });
+}
+
+#[test]
+fn a_gap_that_another_thread_tells_wakes_who_waits() {
+    let driver = Driver::new(1, NEW);
+    let monitor = Monitor::start(&driver.machine).unwrap();
+    let subscriptions = [(); 2].map(|()| monitor.subscribe(Filter::new()));
+    std::thread::scope(|scope| {
+        let heard = subscriptions.map(|items| take(scope, items, |items| items.wait(None)));
+        for _ in 0..ROUNDS {
+            monitor.release();
+            monitor.resume().unwrap();
+            for hear in &heard {
+                let Item::Gap(gap) = hear.recv().unwrap() else { panic!() };
+                assert_eq!(gap.cause, GapCause::Yielded);
+            }
+        }
+        drop(monitor);
+    });
+}
+
+#[test]
+fn the_end_wakes_who_waits() {
+    let driver = Driver::new(1, NEW);
+    for _ in 0..ROUNDS / 4 {
+        let monitor = Monitor::start(&driver.machine).unwrap();
+        let subscriptions = [(); 3].map(|()| monitor.subscribe(Filter::new()));
+        std::thread::scope(|scope| {
+            let (tell, hear) = mpsc::channel();
+            let sleepers = subscriptions.map(|mut items| -> ScopedJoinHandle<'_, _> {
+                let tell = tell.clone();
+                scope.spawn(move || {
+                    tell.send(()).unwrap();
+                    (items.wait(None).is_none(), items.is_finished())
+                })
+            });
+            sleepers.iter().for_each(|_| hear.recv().unwrap());
+            drop(monitor);
+            for sleeper in sleepers {
+                assert_eq!(sleeper.join().unwrap(), (true, true));
+            }
+        });
+    }
+}
+
+#[test]
+fn events_for_others_do_not_keep_a_wait_from_its_end() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    let monitor = Monitor::start(&machine_of(&sim)).unwrap();
+    let second = monitor.gpus()[1].id;
+    let mut items = monitor.subscribe(Filter::new().gpus([second]));
+    let (stop, stopped) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let sim = &sim;
+        scope.spawn(move || {
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                sim.emit(0, &THERMAL);
+            }
+        });
+        for _ in 0..20 {
+            assert!(items.wait(Some(Duration::from_millis(2))).is_none());
+        }
+        drop(stop);
+        assert!(!items.is_finished());
+    });
+}
