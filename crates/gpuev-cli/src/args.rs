@@ -1,5 +1,6 @@
 //! What the program can be asked.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -154,6 +155,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: f64 = number.parse().map_err(|_| "it begins with no number".to_owned())?;
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long".to_owned())
+}
+
+/// How many: none would be nothing to do.
+pub(crate) fn count(text: &str) -> Result<NonZeroU64, String> {
+    text.parse().map_err(|_| "write a whole number, 1 or more".to_owned())
 }
 
 /// `500M`, `2G`, `1048576`.

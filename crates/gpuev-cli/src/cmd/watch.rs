@@ -12,7 +12,7 @@ use gpuev::{ErrorKind, Filter, GapCause, Gpu, GpuId, Item, Monitor, Subscription
 use gpuev_store::EventLog;
 use gpuev_store::report::{self, Options, Periods};
 
-use crate::args::{FilterArgs, SourceArgs, TypeArg, duration, size};
+use crate::args::{FilterArgs, SourceArgs, TypeArg, count, duration, size};
 use crate::cmd::replay;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::render::line::LineStyle;
@@ -141,7 +141,7 @@ pub(crate) struct ShowArgs {
     #[arg(long)]
     json: bool,
     /// End after this many events
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     count: Option<NonZeroU64>,
     /// Write the events to this file too: one JSON object that is whole at every moment, or, by the extension
     /// .ndjson, one record a line
