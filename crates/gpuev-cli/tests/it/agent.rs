@@ -130,8 +130,13 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
     assert_eq!(i64::try_from(sessions.len()).unwrap(), KILLS + 1);
     let mut runs: Vec<Run> = sessions.iter().map(|_| Run::default()).collect();
     let (mut items, mut number) = (history.items(&Query::new()), 0);
+    let mut notes = history.notes(&Query::new());
     while let Some((place, item)) = items.next_placed().unwrap() {
         number += 1;
+        while let Some(note) = notes.next_before(Some(place.item)).unwrap() {
+            assert_eq!(note.place.item, number, "notes count with the items");
+            number += 1;
+        }
         assert_eq!(place.item, number, "no item is missing");
         runs[usize::try_from(place.session).unwrap() - 1].add(&item);
     }
