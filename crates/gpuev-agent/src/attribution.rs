@@ -38,6 +38,8 @@ pub struct Attributed {
 #[derive(Debug)]
 pub struct Attribution {
     processes: Processes,
+    /// Who was behind which number, in a recording. Then nobody is asked.
+    recorded: Option<HashMap<u32, Vec<Arc<Process>>>>,
     known: HashMap<u32, Vec<Known>>,
     /// In the order in which they were first seen.
     order: VecDeque<u32>,
@@ -57,9 +59,21 @@ impl Attribution {
     #[must_use]
     pub fn new(machine: &Machine, boot_ns: u64) -> Self {
         let processes = Processes::of(machine);
-        let mut attribution = Self { processes, known: HashMap::new(), order: VecDeque::new() };
+        let mut attribution =
+            Self { processes, recorded: None, known: HashMap::new(), order: VecDeque::new() };
         attribution.look_around(boot_ns);
         attribution
+    }
+
+    /// From now on answers from what was recorded: processes, by the numbers that events call them.
+    pub fn answer_from(&mut self, recorded: impl IntoIterator<Item = (u32, Process)>) {
+        let mut by_number: HashMap<u32, Vec<Arc<Process>>> = HashMap::new();
+        for (number, process) in recorded {
+            by_number.entry(number).or_default().push(Arc::new(process));
+        }
+        self.recorded = Some(by_number);
+        self.known.clear();
+        self.order.clear();
     }
 
     /// Who is behind the event.
@@ -122,6 +136,9 @@ impl Attribution {
     }
 
     fn look_up(&self, pid: u32, name: Comm, now_ns: u64) -> Attributed {
+        if let Some(recorded) = &self.recorded {
+            return recorded.get(&pid).map(|all| among(all, name)).unwrap_or_default();
+        }
         match self.processes.resolve(pid, name) {
             Resolution::Exact(pid) => {
                 let process = self.processes.describe(pid).map(Arc::new);
@@ -189,6 +206,16 @@ impl Attribution {
             }
         }
     }
+}
+
+/// Whoever of those that were recorded under one number has this name. The recorder knows him without one where
+/// lines bring names themselves.
+fn among(recorded: &[Arc<Process>], name: Comm) -> Attributed {
+    let named = |wanted: Comm| recorded.iter().rev().find(move |process| process.name == wanted);
+    let process = named(name).or_else(|| named(Comm::NONE)).or(recorded.last());
+    let one = |of: &Arc<Process>| recorded.iter().all(|other| other.pid == of.pid);
+    let ambiguous = process.is_some_and(|found| found.name != name && !one(found));
+    Attributed { process: process.cloned(), ambiguous }
 }
 
 impl Known {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gpuev::health::Health;
+use gpuev::process::Process;
 use gpuev::span::{Limits, Span, Spans};
 use gpuev::time::Anchor;
 use gpuev::{Bdf, Comm, Event, EventType, Gap, GapCause, Gpu, GpuId, Item, Machine, Result};
@@ -68,6 +69,11 @@ impl Pipeline {
         if let Some(watch) = &mut self.health {
             watch.set(health.clone());
         }
+    }
+
+    /// The processes of a recording, by the numbers that events call them: what follows is answered from these.
+    pub fn answer_from(&mut self, recorded: impl IntoIterator<Item = (u32, Process)>) {
+        self.attribution.answer_from(recorded);
     }
 
     /// Takes the next item.

@@ -1,6 +1,7 @@
 //! One thing that the agent noticed, with what was known at that moment.
 
 mod json;
+mod note;
 
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use gpuev::health::Health;
 use gpuev::process::Process;
 use gpuev::span::Span;
 use gpuev::{Event, EventType, Gap, GpuId, Severity};
+
+pub(crate) use note::Noted;
 
 /// One thing that the agent noticed. What rules look at and sinks get.
 #[derive(Debug, Clone)]

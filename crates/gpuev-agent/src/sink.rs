@@ -77,6 +77,12 @@ pub trait Sink: Send {
     /// Nothing was delivered, as far as can be known.
     fn deliver(&mut self, batch: &[Message]) -> Result<usize, Failure>;
 
+    /// What went wrong with messages that were delivered all the same: some of those who should have got them
+    /// did not. Asked after each delivery.
+    fn take_misses(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// After how long [`upkeep`](Self::upkeep) is to be called; `None`: there is nothing to do.
     fn upkeep_every(&self) -> Option<Duration> {
         None

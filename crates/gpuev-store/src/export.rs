@@ -18,6 +18,7 @@ use std::io::{self, Write};
 use gpuev::span::{Span, Spans};
 use gpuev::{Event, Filter, Gap, Item};
 
+use crate::note::RecordedNote;
 use crate::session::Session;
 
 pub use batch::{Batch, ColumnData};
@@ -222,6 +223,18 @@ impl<W: Write + Send> Exporter<W> {
         let mut result = Ok(());
         spans.push(item, |span| sink.span(&span, wanted, written, &mut result));
         result
+    }
+
+    /// Writes a note of the history where JSON lines are written; the tables and the time line have no place for
+    /// it.
+    ///
+    /// # Errors
+    /// Where the output fails.
+    pub fn note(&mut self, note: &RecordedNote) -> io::Result<()> {
+        match &mut self.sink {
+            Sink::Ndjson(ndjson) if self.wanted.passes_gpu(note.gpu) => ndjson.note(note),
+            _ => Ok(()),
+        }
     }
 
     /// Writes what is still to be written. Gives the output back, and how much was written.

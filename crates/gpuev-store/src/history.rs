@@ -18,7 +18,7 @@ use crate::named::Named;
 use crate::open::read_only;
 use crate::query::Query;
 use crate::row::{EVENT_COLUMNS, GAP_COLUMNS, Place, Row, read_event, read_gap};
-use crate::schema::FIRST_PACKED;
+use crate::schema::{FIRST_NOTES, FIRST_PACKED};
 use crate::session::Session;
 use crate::value::{GPU_COLUMNS, gpu, signed};
 
@@ -36,6 +36,8 @@ pub struct History {
     pub(crate) named: RefCell<Named>,
     /// There is the table `packed`.
     pub(crate) is_packed: bool,
+    /// There is the table `note`.
+    pub(crate) has_notes: bool,
 }
 
 /// One time that a recorder ran.
@@ -60,8 +62,13 @@ impl History {
     /// Where there is none, or what is there is something else, newer, truncated or damaged.
     pub fn open(path: &Path) -> Result<Self> {
         let (connection, version) = read_only(path)?;
-        let is_packed = version >= FIRST_PACKED;
-        Ok(Self { connection, path: path.to_owned(), named: RefCell::default(), is_packed })
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            named: RefCell::default(),
+            is_packed: version >= FIRST_PACKED,
+            has_notes: version >= FIRST_NOTES,
+        })
     }
 
     /// The file.

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use gpuev::Comm;
-use gpuev::process::Process;
+use gpuev::process::{Attribution, Process};
+use gpuev::{Comm, Result};
 use rusqlite::Connection;
 
-use crate::value::{Name, Text};
+use crate::history::History;
+use crate::value::{Name, Text, bytes};
 
 /// So many are remembered. Then all are forgotten and written anew as they come: events from there on name no
 /// older row, and retention can delete those with the events that do.
@@ -115,4 +116,32 @@ pub(crate) fn describe(
         belongs.unit.as_deref().or(belongs.user_unit.as_deref()),
     ))?;
     Ok(())
+}
+
+impl History {
+    /// The processes of a session that were described when they were first seen, each with the number by which
+    /// events name it, oldest first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn processes(&self, session: i64) -> Result<Vec<(u32, Process)>> {
+        self.read(|connection| {
+            let select = "SELECT pid, name, host_pid, started_boot_ns, user, command, cgroup
+                FROM process WHERE session = ?1 AND host_pid IS NOT NULL ORDER BY id";
+            connection.prepare_cached(select)?.query_map([session], read)?.collect()
+        })
+    }
+}
+
+/// What a process belongs to is read from its control group, as it was when it lived.
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<(u32, Process)> {
+    let mut process = Process::known_as(row.get(2)?, Comm::new(bytes(row.get_ref(1)?)));
+    process.start_boot_ns = row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned);
+    process.user = row.get(4)?;
+    let command = bytes(row.get_ref(5)?);
+    process.command = if command.is_empty() { Vec::new() } else { vec![command.to_owned()] };
+    if let Some(cgroup) = row.get::<_, Option<String>>(6)? {
+        process.attribution = Attribution::from_cgroup_file(&format!("0::{cgroup}\n"));
+    }
+    Ok((row.get(0)?, process))
 }

@@ -63,6 +63,12 @@ impl Query {
             && self.filter.as_ref().is_none_or(|filter| filter.passes(gpu, record))
     }
 
+    /// Whether a note of this GPU and time is wanted.
+    pub(crate) fn wants_note(&self, gpu: GpuId, unix_ns: i64) -> bool {
+        self.wants_time(unix_ns, unix_ns)
+            && self.filter.as_ref().is_none_or(|filter| filter.passes_gpu(gpu))
+    }
+
     fn wants_time(&self, from: i64, to: i64) -> bool {
         self.from_unix_ns.is_none_or(|wanted| to >= wanted)
             && self.to_unix_ns.is_none_or(|wanted| from < wanted)

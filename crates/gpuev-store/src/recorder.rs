@@ -1,5 +1,7 @@
 //! Recording what happens, in a thread of its own.
 
+mod notebook;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -9,6 +11,9 @@ use gpuev::process::{Processes, Resolution};
 use gpuev::{Error, ErrorKind, Item, Result, Subscription};
 
 use crate::writer::Writer;
+
+use notebook::Inbox;
+pub use notebook::Notebook;
 
 /// An item is on disk at most so long after it was taken: half of what may be lost, the rest is for the disk.
 const COMMIT_AFTER: Duration = Duration::from_millis(500);
@@ -56,12 +61,35 @@ impl Recorder {
     /// # Errors
     /// Where no thread is left.
     pub fn start(writer: Writer, subscription: Subscription, processes: Processes) -> Result<Self> {
+        Self::start_with(writer, subscription, (processes, Inbox::default()))
+    }
+
+    /// As [`start`](Self::start); what is put into the notebook is written too. It ends when the subscription
+    /// has ended and the notebook is dropped.
+    ///
+    /// # Errors
+    /// Where no thread or descriptor is left.
+    pub fn start_with_notebook(
+        writer: Writer,
+        subscription: Subscription,
+        processes: Processes,
+    ) -> Result<(Self, Notebook)> {
+        let (notebook, inbox) = notebook::new()?;
+        let recorder = Self::start_with(writer, subscription, (processes, inbox))?;
+        Ok((recorder, notebook))
+    }
+
+    fn start_with(
+        writer: Writer,
+        subscription: Subscription,
+        (processes, inbox): (Processes, Inbox),
+    ) -> Result<Self> {
         let counts = Arc::new(Counts::default());
         let thread = std::thread::Builder::new()
             .name("gpuev-record".to_owned())
             .spawn({
                 let counts = Arc::clone(&counts);
-                move || record(writer, subscription, &processes, &counts)
+                move || record(writer, subscription, (&processes, inbox), &counts)
             })
             .map_err(|error| Error::io("start the recording thread", error))?;
         Ok(Self { thread, counts })
@@ -118,28 +146,41 @@ impl Counts {
 fn record(
     mut writer: Writer,
     mut items: Subscription,
-    processes: &Processes,
+    (processes, mut inbox): (&Processes, Inbox),
     counts: &Counts,
 ) -> Result<()> {
     counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
-    while let Some(first) = items.wait(None) {
-        let taken_until_ns = record_burst(&mut writer, &mut items, first, counts)?;
+    let mut written = Written::default();
+    while !items.is_finished() {
+        if let Some(first) = inbox.wait(&mut items)? {
+            written = record_burst(&mut writer, &mut items, first, counts)?;
+        }
+        inbox.write_until(written.received_ns, &mut writer)?;
         describe(&mut writer, processes)?;
         writer.commit()?;
-        counts.safe_boot_ns.fetch_max(taken_until_ns, Ordering::Release);
+        counts.safe_boot_ns.fetch_max(written.whole_until_ns, Ordering::Release);
         counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
     }
+    inbox.write_rest(&mut writer)?;
     writer.close()
 }
 
-/// Writes `first` and what follows it within the time that a commit may wait. Returns up to when all that was
-/// received is written: items of one read have one time, and some of the last may be still to come.
+/// How far a recording is by the clock of receipt.
+#[derive(Default)]
+struct Written {
+    /// When the latest item was received that is written.
+    received_ns: u64,
+    /// Up to when all is written: items of one read have one time, and some of the last may be still to come.
+    whole_until_ns: u64,
+}
+
+/// Writes `first` and what follows it within the time that a commit may wait.
 fn record_burst(
     writer: &mut Writer,
     items: &mut Subscription,
     first: Item,
     counts: &Counts,
-) -> Result<u64> {
+) -> Result<Written> {
     let due = Instant::now() + COMMIT_AFTER;
     let mut next = Some(first);
     let mut unlooked = 0;
@@ -156,7 +197,7 @@ fn record_burst(
         if unlooked >= ITEMS_BETWEEN_LOOKS {
             unlooked = 0;
             if Instant::now() >= due {
-                return Ok(received_ns.saturating_sub(1));
+                return Ok(Written { received_ns, whole_until_ns: received_ns.saturating_sub(1) });
             }
         }
         next = items.try_next();
@@ -164,7 +205,7 @@ fn record_burst(
             next = items.wait(Some(due.saturating_duration_since(Instant::now())));
         }
     }
-    Ok(received_ns)
+    Ok(Written { received_ns, whole_until_ns: received_ns })
 }
 
 /// Notes who the new processes are, while they still run.

@@ -11,10 +11,11 @@ const BATCHES_A_COMMIT: u32 = 4;
 const VACUUM_PAGES: u32 = 1024;
 
 /// Deletes the items up to one.
-const DELETE_ITEMS: [&str; 5] = [
+const DELETE_ITEMS: [&str; 6] = [
     "DELETE FROM event WHERE id <= ?1",
     "DELETE FROM doubtful WHERE event <= ?1",
     "DELETE FROM gap WHERE id <= ?1",
+    "DELETE FROM note WHERE id <= ?1",
     "DELETE FROM batch WHERE last_item <= ?1",
     "DELETE FROM packed WHERE last_item <= ?1",
 ];

@@ -11,17 +11,20 @@ use rusqlite::Connection;
 use crate::failure::failed;
 
 /// The version of the schema that this code writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The first version with the table `packed`.
 pub(crate) const FIRST_PACKED: u32 = 2;
+
+/// The first version with the table `note`.
+pub(crate) const FIRST_NOTES: u32 = 3;
 
 /// `gpue`: tells a history from any other SQLite file.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"gpue");
 
 /// From version n to n + 1.
 const STEPS: [&str; VERSION as usize] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Makes an empty file a history of this version, or an older history one; what is neither is refused.
 pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {

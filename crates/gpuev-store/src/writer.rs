@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::failure::failed;
 use crate::lock::{WriterLock, beside};
+use crate::note::{self, Note, insert_note};
 use crate::packed::{Packer, SourceKey};
 use crate::process::{ProcessNumbers, Undescribed, describe};
 use crate::retention::Retention;
@@ -122,6 +123,26 @@ impl Writer {
             self.commit()?;
         }
         Ok(())
+    }
+
+    /// Adds `note`, as [`append`](Self::append) does with items. The event that it was taken for is found where
+    /// that was added before.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_note(&mut self, note: &Note) -> Result<()> {
+        self.guard("write to", |writer| writer.insert_note(note))
+    }
+
+    /// Whether the event that `note` was taken for was added.
+    pub(crate) fn has_event_of(&mut self, note: &Note) -> Result<bool> {
+        let mut found = None;
+        self.guard("write to", |writer| {
+            let gpu = writer.gpu_number(note.gpu)?;
+            found = note::find(&writer.connection, gpu, note)?;
+            Ok(())
+        })?;
+        Ok(found.is_some())
     }
 
     /// Makes what was added safe from a crash and from power failure.
@@ -242,14 +263,8 @@ impl Writer {
 
     fn insert(&mut self, item: &Item) -> rusqlite::Result<()> {
         self.begin()?;
-        let batch = *self.batch.get_or_insert(Batch {
-            first_item: self.next_item,
-            rows: 0,
-            from_unix_ns: i64::MAX,
-            to_unix_ns: i64::MIN,
-            first_process: self.processes.first(),
-        });
-        let (from_unix_ns, to_unix_ns) = match item {
+        let batch = self.open_batch();
+        let range_ns = match item {
             Item::Event(event) => self.insert_event(event)?,
             Item::Gap(gap) => {
                 let numbers = (self.next_item, self.gpu_number(gap.gpu)?);
@@ -258,6 +273,32 @@ impl Writer {
                 gap_range_ns(gap)
             }
         };
+        self.count(batch, range_ns);
+        Ok(())
+    }
+
+    fn insert_note(&mut self, note: &Note) -> rusqlite::Result<()> {
+        self.begin()?;
+        let batch = self.open_batch();
+        let numbers = (self.next_item, self.gpu_number(note.gpu)?);
+        insert_note(&self.connection, numbers, note)?;
+        self.count(batch, (note.at.unix_ns, note.at.unix_ns));
+        Ok(())
+    }
+
+    /// The batch of the next item. Made before that is written: it may need a process with a new number.
+    fn open_batch(&mut self) -> Batch {
+        *self.batch.get_or_insert(Batch {
+            first_item: self.next_item,
+            rows: 0,
+            from_unix_ns: i64::MAX,
+            to_unix_ns: i64::MIN,
+            first_process: self.processes.first(),
+        })
+    }
+
+    /// The next item is written.
+    fn count(&mut self, batch: Batch, (from_unix_ns, to_unix_ns): (i64, i64)) {
         self.next_item += 1;
         self.batch = Some(Batch {
             rows: batch.rows + 1,
@@ -265,7 +306,6 @@ impl Writer {
             to_unix_ns: batch.to_unix_ns.max(to_unix_ns),
             ..batch
         });
-        Ok(())
     }
 
     fn insert_event(&mut self, event: &Event) -> rusqlite::Result<(i64, i64)> {

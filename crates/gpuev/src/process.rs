@@ -61,6 +61,24 @@ pub struct Process {
     pub attribution: Attribution,
 }
 
+impl Process {
+    /// A process of which nothing but this is known, e.g. out of a recording.
+    #[must_use]
+    pub fn known_as(pid: u32, name: Comm) -> Self {
+        Self {
+            pid,
+            namespace_pids: vec![pid],
+            name,
+            command: Vec::new(),
+            exe: None,
+            uid: None,
+            user: None,
+            start_boot_ns: None,
+            attribution: Attribution::default(),
+        }
+    }
+}
+
 impl Processes {
     /// Those of `machine`.
     #[must_use]

@@ -95,6 +95,11 @@ impl Outputs {
         self.tell(&changes);
     }
 
+    /// The history has no room for what was known beside an event.
+    pub(super) fn lost_note(&self) {
+        self.shared.metrics.lose("history-notes", 1);
+    }
+
     /// The counts of the sinks.
     pub(super) fn stats(&self) -> Vec<Stats> {
         self.sinks.stats()

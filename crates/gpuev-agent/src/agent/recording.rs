@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use gpuev::process::Processes;
 use gpuev::{Filter, Gap, Item, Machine, Monitor, Result};
-use gpuev_store::{Progress, Recorder, Retention, Session, Writer};
+use gpuev_store::{Notebook, Progress, Recorder, Retention, Session, Writer};
 
 use crate::blind::blind_gap;
 use crate::config::{Config, HistorySettings};
+use crate::signal::{Noted, Signal};
 
 /// How long a disk that failed is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ pub(super) struct Recording {
     settings: HistorySettings,
     filter: Filter,
     recorder: Option<Recorder>,
+    notebook: Option<Notebook>,
+    noted: Noted,
     retry_at: Option<Instant>,
     /// Why nothing is recorded now.
     failure: Option<String>,
@@ -46,6 +49,8 @@ impl Recording {
             settings: config.history.clone(),
             filter,
             recorder: None,
+            notebook: None,
+            noted: Noted::default(),
             retry_at: None,
             failure: None,
         };
@@ -70,14 +75,22 @@ impl Recording {
         }
         writer.commit()?;
         let processes = Processes::of(&self.machine);
-        self.recorder = Some(Recorder::start(writer, items, processes)?);
+        let (recorder, notebook) = Recorder::start_with_notebook(writer, items, processes)?;
+        (self.recorder, self.notebook) = (Some(recorder), Some(notebook));
         Ok(gaps)
+    }
+
+    /// Keeps what `signal` knows beside its event. False where that is lost, as the disk is too slow.
+    pub(super) fn note(&mut self, signal: &Signal) -> bool {
+        let Some(notebook) = &self.notebook else { return true };
+        self.noted.note_of(signal).is_none_or(|note| notebook.add(note))
     }
 
     /// Finds out whether writing failed, and begins anew after a while. `safe_until_ns` is up to when all is
     /// on disk.
     pub(super) fn tick(&mut self, monitor: Option<&Monitor>, safe_until_ns: u64) {
         if self.recorder.as_ref().is_some_and(Recorder::is_finished) {
+            self.notebook = None;
             let ended = self.recorder.take().map(Recorder::finish);
             if let Some(Err(error)) = ended {
                 super::say(&format!("recording ended: {error}; trying again every 10 s"));
@@ -109,7 +122,8 @@ impl Recording {
     }
 
     /// Waits until all is written. The monitor has ended.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.notebook = None;
         self.recorder.map_or(Ok(()), |recorder| recorder.finish().map(drop))
     }
 }

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::notify::Notifier;
 use crate::pipeline::Pipeline;
 use crate::rule::RuleSet;
+use crate::signal::Signal;
 
 /// Between looks at the clock, at what is asked, and at the GPUs.
 const TICK: Duration = Duration::from_secs(1);
@@ -86,8 +87,8 @@ impl Worker {
             Item::Event(event) => event.time.received_boot_ns,
             Item::Gap(gap) => gap.to_boot_ns,
         });
-        let Self { pipeline, outputs, .. } = self;
-        pipeline.push(item, &mut |signal| outputs.signal(&signal));
+        let Self { pipeline, outputs, recording, .. } = self;
+        pipeline.push(item, &mut |signal| give(outputs, recording, &signal));
     }
 
     fn tick(&mut self) {
@@ -101,10 +102,10 @@ impl Worker {
         }
         self.look_at_gpus();
         let now = Anchor::now();
-        let Self { pipeline, outputs, shared, .. } = self;
-        pipeline.tick(now, &mut |signal| outputs.signal(&signal));
+        let Self { pipeline, outputs, recording, shared, .. } = self;
+        pipeline.tick(now, &mut |signal| give(outputs, recording, &signal));
         outputs.tick(now);
-        if let Some(recording) = &mut self.recording {
+        if let Some(recording) = recording {
             recording.tick(shared.watching().monitor.as_ref(), self.alive.safe_until_ns());
             self.alive.on_disk(recording.progress().safe_boot_ns);
         } else {
@@ -131,8 +132,8 @@ impl Worker {
             return;
         }
         let unreadable: Vec<Gpu> = status.unreadable.into_iter().map(|(gpu, _)| gpu).collect();
-        let Self { pipeline, outputs, .. } = self;
-        pipeline.gpus(&status.gpus, &unreadable, &mut |signal| outputs.signal(&signal));
+        let Self { pipeline, outputs, recording, .. } = self;
+        pipeline.gpus(&status.gpus, &unreadable, &mut |signal| give(outputs, recording, &signal));
     }
 
     /// What `systemctl status` shows.
@@ -149,13 +150,23 @@ impl Worker {
     }
 
     fn end(self) {
-        let Self { mut pipeline, mut outputs, recording, .. } = self;
-        pipeline.finish(&mut |signal| outputs.signal(&signal));
+        let Self { mut pipeline, mut outputs, mut recording, .. } = self;
+        pipeline.finish(&mut |signal| give(&mut outputs, &mut recording, &signal));
         outputs.stop();
         if let Some(recording) = recording
             && let Err(error) = recording.finish()
         {
             say(&format!("the history's end is missing: {error}"));
         }
+    }
+}
+
+/// Hands `signal` to everybody, and what it knows beside its event to the history.
+fn give(outputs: &mut Outputs, recording: &mut Option<Recording>, signal: &Signal) {
+    outputs.signal(signal);
+    if let Some(recording) = recording
+        && !recording.note(signal)
+    {
+        outputs.lost_note();
     }
 }

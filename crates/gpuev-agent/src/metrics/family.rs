@@ -215,12 +215,15 @@ fn alerts(state: &State) -> Family {
 
 fn sinks(sinks: &[Stats]) -> Vec<Family> {
     type Read = fn(&Stats) -> u64;
-    let counters: [(&str, &str, Read); 4] = [
+    let counters: [(&str, &str, Read); 5] = [
         ("gpuev_sink_messages", "Messages that a sink was given.", |s| s.accepted),
         ("gpuev_sink_delivered", "Messages that a sink's receiver took.", |s| s.delivered),
         ("gpuev_sink_failures", "Tries to deliver that failed.", |s| s.failures),
         ("gpuev_sink_dead_letters", "Messages that a sink's receiver will never take.", |s| {
             s.dead_letters
+        }),
+        ("gpuev_sink_missed", "Receivers that did not get a message that others got.", |s| {
+            s.missed
         }),
     ];
     let gauges: [(&str, Option<&str>, &str, Read); 4] = [

@@ -88,6 +88,11 @@ pub enum Notice {
         /// Why.
         error: String,
     },
+    /// It took a message, and some of those who should have got it did not.
+    Missed {
+        /// Who, and why.
+        error: String,
+    },
     /// Its queue is full: messages are lost from here on.
     Full,
     /// Its spool cannot be written; messages wait in memory.
@@ -110,6 +115,7 @@ impl fmt::Display for Notice {
                 write!(f, "takes messages again after {failures} tries")
             }
             Self::DeadLetter { id, error } => write!(f, "message {id} is put aside: {error}"),
+            Self::Missed { error } => write!(f, "delivers to some only: {error}"),
             Self::Full => f.write_str("its queue is full, messages are lost"),
             Self::Spool { error } => {
                 write!(f, "its spool cannot be written, messages wait in memory: {error}")
@@ -138,6 +144,8 @@ pub struct Stats {
     pub failures: u64,
     /// Messages that the sink will never take.
     pub dead_letters: u64,
+    /// Receivers that did not get a message that others got.
+    pub missed: u64,
     /// Messages that found no room, or were damaged on disk.
     pub lost: u64,
     /// Messages that wait, in memory or on disk.
@@ -204,6 +212,7 @@ struct Counts {
     delivered: AtomicU64,
     failures: AtomicU64,
     dead_letters: AtomicU64,
+    missed: AtomicU64,
     lost: AtomicU64,
     damaged: AtomicU64,
     spooled: AtomicU64,
@@ -403,6 +412,7 @@ impl Shared {
             delivered: read(&counts.delivered),
             failures: read(&counts.failures),
             dead_letters: read(&counts.dead_letters),
+            missed: read(&counts.missed),
             lost: read(&counts.lost),
             waiting: number(queued) + read(&counts.spooled),
             memory_bytes: number(memory),

@@ -95,7 +95,8 @@ impl SinkSettings for SmtpSettings {
         }
         self.password()?;
         let server = Server::new(self, &context.host)?;
-        Ok(Box::new(Smtp { settings: self.clone(), server, host: context.host.clone() }))
+        let (settings, host) = (self.clone(), context.host.clone());
+        Ok(Box::new(Smtp { settings, server, host, misses: Vec::new() }))
     }
 }
 
@@ -122,10 +123,12 @@ struct Smtp {
     settings: SmtpSettings,
     server: Server,
     host: String,
+    /// Addresses that the last mails did not reach, and why.
+    misses: Vec<String>,
 }
 
 impl Smtp {
-    fn mail(&self, message: &Message) -> Result<(), Trouble> {
+    fn mail(&mut self, message: &Message) -> Result<(), Trouble> {
         let SmtpSettings { from, to, .. } = &self.settings;
         let record: Value = serde_json::from_str(&message.json).unwrap_or_default();
         let text = mail::text(message, &record, &self.host, from, to);
@@ -134,15 +137,17 @@ impl Smtp {
         if let Some((user, password)) = &login {
             session.login(user, password.text())?;
         }
-        session.send(from, to, &text)
+        self.misses.extend(session.send(from, to, &text)?);
+        Ok(())
     }
 }
 
 impl Sink for Smtp {
     fn deliver(&mut self, batch: &[Message]) -> Result<usize, Failure> {
-        let SmtpSettings { host, .. } = &self.settings;
         for message in batch {
-            self.mail(message).map_err(|trouble| match trouble {
+            let sent = self.mail(message);
+            let SmtpSettings { host, .. } = &self.settings;
+            sent.map_err(|trouble| match trouble {
                 Trouble::Later(error) => {
                     Failure::later(format!("mail server {host}:{}: {error}", self.settings.port()))
                 }
@@ -150,5 +155,9 @@ impl Sink for Smtp {
             })?;
         }
         Ok(0)
+    }
+
+    fn take_misses(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.misses)
     }
 }

@@ -6,8 +6,10 @@ use std::time::Instant;
 use gpuev::{EventType, Gap, GapCause, Item};
 use gpuev_agent::config::EventMode;
 use gpuev_agent::live::{Missed, Position};
+use gpuev_agent::metrics::Exposition;
+use gpuev_agent::quantity::Period;
 use gpuev_agent::{Agent, Config};
-use gpuev_sim::{Comm, DriverEvent, Kernel, SimMachine};
+use gpuev_sim::{Comm, DriverEvent, Kernel, RasBlock, Sensor, SimMachine};
 use gpuev_store::{History, Query};
 
 use crate::machine::{PATIENCE, machine_of};
@@ -110,7 +112,7 @@ fn a_reload_loses_nothing() {
     let begin = agent.shared().live.now();
     for pid in 0..200 {
         sim.emit(0, &start(1000 + pid));
-        config.health.interval = gpuev_agent::quantity::Period::from_secs(u64::from(pid + 1));
+        config.health.interval = Period::from_secs(u64::from(pid + 1));
         assert_eq!(agent.shared().reload(&config).unwrap(), Vec::<&str>::new());
     }
     let events = told(&agent, begin, "event", 200);
@@ -154,4 +156,68 @@ fn without_a_history_the_rest_goes_on() {
     sim.emit(0, &start(1));
     told(&agent, begin, "event", 1);
     agent.stop().unwrap();
+}
+
+/// What the agent noted in the history of `config`, and the events that it was noted for.
+fn noted(config: &Config) -> Vec<(serde_json::Value, Option<Item>)> {
+    let history = History::open(&config.history_file()).unwrap();
+    let mut notes = history.notes(&Query::new());
+    let notes = std::iter::from_fn(|| notes.next_before(None).unwrap());
+    let event = |item| history.items(&Query::new().after_item(item - 1)).next().unwrap().unwrap();
+    notes.map(|note| (serde_json::from_str(&note.json).unwrap(), note.event.map(event))).collect()
+}
+
+#[test]
+fn how_a_gpu_was_doing_is_kept_with_the_event() {
+    let (sim, state) = (sim(), tempfile::tempdir().unwrap());
+    let mut config = config(state.path());
+    config.health.wait = Period(PATIENCE);
+    config.health.fresh = Period::from_secs(0);
+    let agent = Agent::start(&machine_of(&sim), &config).unwrap();
+    let begin = agent.shared().live.now();
+    for (round, millidegrees) in [51_000, 93_000].into_iter().enumerate() {
+        sim.set_temperature_millidegrees(1, Sensor::Junction, millidegrees).unwrap();
+        sim.emit(0, &start(7));
+        sim.emit(1, &DriverEvent::VmFault { pid: 7.into(), comm: Comm::new("train") });
+        // The last one is noted when everything else has ended.
+        told(&agent, begin, "event", 2 * (round + 1));
+    }
+    agent.stop().unwrap();
+    let noted = noted(&config);
+    assert_eq!(noted.len(), 2, "{noted:?}");
+    for ((note, event), millidegrees) in noted.iter().zip([51_000, 93_000]) {
+        let Some(Item::Event(event)) = event else { panic!("{noted:?}") };
+        assert_eq!(event.event_type(), Some(EventType::VmFault));
+        assert_eq!((&note["record"], &note["seq"]), (&"health".into(), &event.seq.into()));
+        assert_eq!(note["gpu"]["bdf"], event.gpu.bdf.to_string());
+        let temperatures = note["health"]["temperatures"].as_array().unwrap();
+        assert!(temperatures.iter().any(|t| t["millidegrees"] == millidegrees), "{note}");
+    }
+}
+
+/// A counter that rises is in the live stream, an alert, the history and the metrics.
+#[test]
+fn an_error_that_is_counted_is_an_event_for_everybody() {
+    let (sim, state) = (sim(), tempfile::tempdir().unwrap());
+    let mut config = config(state.path());
+    config.health.interval = Period::from_millis(1);
+    let agent = Agent::start(&machine_of(&sim), &config).unwrap();
+    let begin = agent.shared().live.now();
+    told(&agent, begin, "health", 2);
+    sim.add_ras_error(1, RasBlock::Umc, true).unwrap();
+    let rise = told(&agent, begin, "ras", 1).remove(0);
+    assert_eq!((&rise["block"], &rise["kind"]), (&"umc".into(), &"uncorrectable".into()));
+    assert_eq!((&rise["increase"], &rise["total"]), (&1.into(), &1.into()));
+    let alert = told(&agent, begin, "alert", 2).remove(1);
+    assert_eq!((&alert["rule"], &alert["state"]), (&"ras-uncorrectable".into(), &"firing".into()));
+    assert_eq!(alert["labels"]["gpu"], rise["gpu"]["bdf"]);
+    let metrics = agent.shared().metrics.encode(Exposition::Text, &[]);
+    let counted = format!(
+        "gpuev_ras_errors_total{{gpu=\"{}\",block=\"umc\",kind=\"uncorrectable\"}} 1\n",
+        rise["gpu"]["bdf"].as_str().unwrap()
+    );
+    assert!(metrics.contains(&counted), "{counted}{metrics}");
+    agent.stop().unwrap();
+    let noted = noted(&config);
+    assert_eq!(noted, [(rise, None)]);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gpuev::health::Health;
 use gpuev::time::Anchor;
-use gpuev::{EventMask, EventReader, Gap, GapCause, GpuId, Item};
+use gpuev::{EventMask, EventReader, Gap, GapCause, Gpu, GpuId, Item};
 use gpuev_agent::alert::Book;
 use gpuev_agent::config::Events;
 use gpuev_agent::rule::{Engine, RuleSet};
@@ -27,6 +27,7 @@ pub(crate) struct Stage {
     pub(crate) sim: SimMachine,
     pub(crate) engine: Engine,
     pub(crate) changes: Vec<AlertChange>,
+    gpus: Vec<Gpu>,
     readers: Vec<EventReader>,
     pipeline: Pipeline,
     now_ns: u64,
@@ -49,7 +50,16 @@ impl Stage {
         let pipeline = Pipeline::replay(&machine, &Events::default());
         let engine = Engine::new(rules, Book::new(), "node7");
         let now_ns = BEGIN.boot_ns;
-        Self { sim, engine, changes: Vec::new(), readers, pipeline, now_ns, ticked_ns: now_ns }
+        Self {
+            sim,
+            engine,
+            changes: Vec::new(),
+            gpus,
+            readers,
+            pipeline,
+            now_ns,
+            ticked_ns: now_ns,
+        }
     }
 
     pub(crate) fn now(&self) -> Anchor {
@@ -92,7 +102,7 @@ impl Stage {
 
     /// What the GPU's sensors say now.
     pub(crate) fn read_health(&mut self, gpu: usize) {
-        let health = machine_of(&self.sim).gpus().unwrap()[gpu].health();
+        let health = self.gpus[gpu].health();
         self.notice(gpu, What::Health, Some(health));
     }
 

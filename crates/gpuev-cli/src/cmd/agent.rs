@@ -44,12 +44,12 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     // First, so that GPUs do not take the descriptors that ending takes.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| gpuev::Error::io("listen for signals", error))?;
-    let (machine, keeper) = if simulated {
-        (source.machine.clone(), None)
+    let (machine, keeper, sandbox) = if simulated {
+        (source.machine.clone(), None, None)
     } else {
         let keeper = keeper(&config)?;
-        give_up_the_rest(&config)?;
-        (Machine::host().with_event_source(keeper.clone()), Some(keeper))
+        let plan = give_up_the_rest(&config)?;
+        (Machine::host().with_event_source(keeper.clone()), Some(keeper), plan)
     };
     let agent = Agent::start(&machine, &config)?;
     let control = serve(&agent, keeper, &config)?;
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
         if signal != SIGHUP {
             break;
         }
-        if let Err(failure) = args.reload(&agent, &scratch) {
+        if let Err(failure) = args.reload(&agent, &scratch, sandbox.as_ref()) {
             failure.report();
             say("it goes on by the configuration of before");
         }
@@ -80,18 +80,19 @@ fn keeper(config: &Config) -> Result<KeeperSource, Failure> {
 }
 
 /// From here on, only what the configuration names is in reach. An agent that starts keepers itself needs all
-/// that they need.
-fn give_up_the_rest(config: &Config) -> Result<(), Failure> {
+/// that they need. Gives what is in reach, where the kernel holds it to that.
+fn give_up_the_rest(config: &Config) -> Result<Option<Plan>, Failure> {
     if !config.agent.sandbox || config.keeper.socket.as_os_str().is_empty() {
         say("without keeper.socket and agent.sandbox it keeps all privileges that it has");
-        return Ok(());
+        return Ok(None);
     }
     let folder = &config.agent.state_dir;
     std::fs::create_dir_all(folder)
         .map_err(|error| gpuev::Error::io(format!("create {}", folder.display()), error))?;
-    let taken = Plan::for_agent(config).enter()?;
+    let plan = Plan::for_agent(config).in_force();
+    let taken = plan.enter()?;
     say(&taken.to_string());
-    Ok(())
+    Ok(taken.files.then_some(plan))
 }
 
 /// Answers on the local socket, unless there is to be none.
@@ -110,9 +111,24 @@ fn serve(
 }
 
 impl AgentArgs {
-    fn reload(&self, agent: &Agent, scratch: &Scratch) -> Result<(), Failure> {
+    fn reload(
+        &self,
+        agent: &Agent,
+        scratch: &Scratch,
+        sandbox: Option<&Plan>,
+    ) -> Result<(), Failure> {
         let mut config = self.read()?;
         scratch.put_into(&mut config);
+        let lacks = sandbox.map(|plan| plan.lacks(&config)).unwrap_or_default();
+        if !lacks.is_empty() {
+            let lacks: Vec<String> = lacks.iter().map(|path| path.display().to_string()).collect();
+            let what = format!(
+                "its sandbox has no {}: it was fixed at the start; restart the agent, or use a folder that the \
+                 configuration named then",
+                lacks.join(", ")
+            );
+            return Err(Failure::Usage(what));
+        }
         let later = agent.shared().reload(&config)?;
         let later: String = later.iter().map(|name| format!("; [{name}] at restart")).collect();
         say(&format!("the configuration was read again{later}"));

@@ -122,17 +122,37 @@ impl Export {
             exporter = exporter.without_spans();
         }
         let mut items = self.history.items(&self.query);
+        let mut notes = self.history.notes(&self.query);
         let mut session = None;
-        while let Some((place, item)) = items.next_placed()? {
-            if session.replace(place.session) != Some(place.session) {
-                let sessions = self.history.sessions()?;
-                if let Some(recorded) = sessions.iter().find(|one| one.id == place.session) {
-                    exporter.session(recorded.id, &recorded.session)?;
-                }
+        loop {
+            let next = items.next_placed()?;
+            let item = next.as_ref().map(|(place, _)| place.item);
+            while let Some(note) = notes.next_before(item)? {
+                self.enter(&mut exporter, &mut session, note.place.session)?;
+                exporter.note(&note)?;
             }
+            let Some((place, item)) = next else { break };
+            self.enter(&mut exporter, &mut session, place.session)?;
             exporter.push(&item)?;
         }
         let (_out, written) = exporter.finish()?;
         Ok(written)
+    }
+
+    /// What follows is of session `next`.
+    fn enter(
+        &self,
+        exporter: &mut Exporter<impl Write + Send>,
+        session: &mut Option<i64>,
+        next: i64,
+    ) -> Result<(), Failure> {
+        if session.replace(next) == Some(next) {
+            return Ok(());
+        }
+        let sessions = self.history.sessions()?;
+        if let Some(recorded) = sessions.iter().find(|one| one.id == next) {
+            exporter.session(recorded.id, &recorded.session)?;
+        }
+        Ok(())
     }
 }

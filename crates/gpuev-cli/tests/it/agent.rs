@@ -130,8 +130,13 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
     assert_eq!(i64::try_from(sessions.len()).unwrap(), KILLS + 1);
     let mut runs: Vec<Run> = sessions.iter().map(|_| Run::default()).collect();
     let (mut items, mut number) = (history.items(&Query::new()), 0);
+    let mut notes = history.notes(&Query::new());
     while let Some((place, item)) = items.next_placed().unwrap() {
         number += 1;
+        while let Some(note) = notes.next_before(Some(place.item)).unwrap() {
+            assert_eq!(note.place.item, number, "notes count with the items");
+            number += 1;
+        }
         assert_eq!(place.item, number, "no item is missing");
         runs[usize::try_from(place.session).unwrap() - 1].add(&item);
     }
@@ -149,6 +154,31 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
         assert_eq!(*first, line, "one id and revision are one message");
     }
     assert!(!told.is_empty(), "the load has faults");
+    what_was_noted_is_exported(&history);
+}
+
+/// Each note behind the events that were recorded before it, and in its session.
+fn what_was_noted_is_exported(history: &History) {
+    let file = history.path().to_str().unwrap();
+    let exported = run(["export", file, "--no-spans"]).good().json();
+    let sessions = history.sessions().unwrap().len();
+    let (mut item, mut begun, mut noted) = (0, 0, 0);
+    let mut notes = history.notes(&Query::new());
+    for record in &exported {
+        if record["record"] == "session" {
+            begun += 1;
+            continue;
+        }
+        item += 1;
+        if record["record"] == "health" {
+            let note = notes.next_before(None).unwrap().unwrap();
+            assert_eq!((note.place.item, note.place.session), (item, begun), "{record}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&note.json).unwrap(), *record);
+            noted += 1;
+        }
+    }
+    assert_eq!((usize::try_from(begun).unwrap(), item), (sessions, history.last_item().unwrap()));
+    assert!(noted > 0 && notes.next_before(None).unwrap().is_none(), "faults have the GPU read");
 }
 
 /// What one run of the agent recorded.

@@ -77,9 +77,13 @@ impl Agent {
         self.history().iter().filter(is).count()
     }
 
-    fn end(mut self) {
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.running.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    fn end(mut self) {
+        self.signal(Signal::TERM);
         assert!(self.running.wait().unwrap().success());
     }
 }
@@ -87,6 +91,8 @@ impl Agent {
 fn start(sim: &SimMachine, dir: &Path) -> (Running, BufReader<std::process::ChildStderr>) {
     let mut command = Command::new(PROGRAM);
     command.args(["agent", "--config"]).arg(dir.join("agent.toml"));
+    // Else the folder for temporary files is in its reach, and with it this test's.
+    command.env("SQLITE_TMPDIR", dir.join("state"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut running = Run::new(sim).spawn(command).unwrap();
     let said = BufReader::new(running.child().stderr.take().unwrap());
@@ -147,6 +153,44 @@ fn an_agent_in_its_sandbox_lets_go_and_takes_back() {
     for line in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
         assert!(status.contains(line), "{line}: {status}");
     }
+    agent.end();
+}
+
+/// The sandbox is fixed when the agent starts: what a reload adds elsewhere is refused with the reason, and the
+/// agent goes on as before; what it adds to a folder that was named is taken.
+#[test]
+fn an_agent_in_its_sandbox_takes_new_files_from_folders_of_before() {
+    let sim = SimMachine::builder().gpus(1).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let keepers = Listening::on(&sim);
+    let mut agent = Agent::on(&sim, Some(&keepers));
+    if !agent.says("sandbox: no capabilities").contains("files by Landlock") {
+        return agent.end();
+    }
+    agent.is_ready();
+    let config = agent.dir.path().join("agent.toml");
+    let before = fs::read_to_string(&config).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let refused = format!("{}: it was fixed at the start", elsewhere.path().display());
+    let state = agent.dir.path().join("state");
+    for (folder, says) in [(elsewhere.path(), refused.as_str()), (&state, "read again")] {
+        let rules = folder.join("mine.toml");
+        fs::write(&rules, "[[rule]]\nname = \"vm-fault\"\nenabled = false\n").unwrap();
+        let sink = format!("[sinks.file.new]\npath = {:?}\n", folder.join("new.ndjson"));
+        fs::write(&config, format!("{before}rules.files = [{rules:?}]\n{sink}")).unwrap();
+        agent.signal(Signal::HUP);
+        agent.says(says);
+    }
+    let file = state.join("new.ndjson");
+    // The agent goes over to it with its next tick.
+    let mut count = 0;
+    until(|| {
+        count += 1;
+        sim.emit(0, &thermal(count));
+        fs::read_to_string(&file).is_ok_and(|text| text.contains("THERMAL_THROTTLE"))
+    });
     agent.end();
 }
 

@@ -2,7 +2,13 @@
 
 use std::fs;
 
+use gpuev::process::Processes;
+use gpuev::{Filter, KfdVersion, Machine, Monitor, OpenWith, Scope};
+use gpuev_sim::{Client, Comm, DriverEvent, Kernel, SimMachine, SimProcess};
+use gpuev_store::{Recorder, Session, Writer};
+
 use crate::history::record;
+use crate::keeper::until;
 use crate::program::run;
 
 #[test]
@@ -60,4 +66,44 @@ fn what_would_have_fired_on_a_recording_is_shown() {
     assert!(change["count"].as_u64().unwrap() >= 3, "{change}");
     let none = run(["rules", "test", file, "--no-builtin"]).good();
     assert_eq!(none.out, "");
+}
+
+/// Thresholds for each job: two jobs whose processes have one name are two, as they were live.
+#[test]
+fn a_recording_knows_whose_job_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.db");
+    let sim = SimMachine::builder().gpus(1).kernel(Kernel::V7_3).build().unwrap();
+    let fault = |pid: u32| DriverEvent::VmFault { pid: pid.into(), comm: Comm::new("train") };
+    for (pid, job) in [(4242, 77), (4243, 77), (4244, 78)] {
+        let cgroup = format!("0::/system.slice/slurmstepd.scope/job_{job}/step_0/user/task_0");
+        sim.add_process(&SimProcess::new(pid, "train").cgroup(&cgroup).gpu(0)).unwrap();
+    }
+    let (major, minor) = sim.kfd_version();
+    let opener = sim.clone();
+    let open = move |gpu: &gpuev::Gpu| opener.open_events(gpu.id.kfd_id, &Client::root());
+    let source = OpenWith::new(KfdVersion { major, minor }, Scope::everything("simulated"), open);
+    let machine = Machine::at(sim.root()).with_event_source(source);
+    let monitor = Monitor::start(&machine).unwrap();
+    let writer = Writer::open(&path, &Session::of(&machine)).unwrap();
+    let items = monitor.subscribe(Filter::new());
+    let recorder = Recorder::start(writer, items, Processes::of(&machine)).unwrap();
+    [4242, 4243, 4243, 4244].into_iter().for_each(|pid| sim.emit(0, &fault(pid)));
+    until(|| recorder.progress().events == 4);
+    drop(monitor);
+    recorder.finish().unwrap();
+    let file = path.to_str().unwrap();
+    let rules = folder.path().join("job.toml");
+    let rule = "[[rule]]\nname = \"job-faults\"\nseverity = \"critical\"\nevents = [\"VMFAULT\"]\n\
+                by = [\"job\"]\ncount = 3\nwithin = \"10m\"\nsummary = \"{job} faults\"\n";
+    fs::write(&rules, rule).unwrap();
+    let rules = rules.to_str().unwrap();
+    let tested = run(["rules", "test", file, "--no-builtin", "--rules", rules, "--json"]).good();
+    let jobs: Vec<_> = tested
+        .json()
+        .iter()
+        .filter(|change| change["state"] == "firing")
+        .map(|change| change["labels"]["job"].clone())
+        .collect();
+    assert_eq!(jobs, ["slurm:77"], "{}", tested.out);
 }

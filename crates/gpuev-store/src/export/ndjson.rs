@@ -6,6 +6,7 @@ use gpuev::json::{self, Object};
 use gpuev::time::{Anchor, Rfc3339};
 
 use super::{Buffered, Record};
+use crate::note::RecordedNote;
 use crate::session::Session;
 
 pub(super) struct Ndjson<W>(Buffered<W>);
@@ -27,6 +28,11 @@ impl<W: Write> Ndjson<W> {
             Record::Gap(gap) => json::write_gap(out, gap),
             Record::Span(span) => json::write_span(out, span),
         }
+        self.end_line()
+    }
+
+    pub(super) fn note(&mut self, note: &RecordedNote) -> io::Result<()> {
+        self.0.text.push_str(&note.json);
         self.end_line()
     }
 

@@ -9,6 +9,7 @@ mod import;
 mod items;
 mod log;
 mod moment;
+mod notes;
 mod refused;
 mod replay;
 mod report;

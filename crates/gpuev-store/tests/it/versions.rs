@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use gpuev_store::{Query, VERSION, Writer};
+use gpuev_store::{History, Query, VERSION, Writer};
 
 use crate::driver::fault;
-use crate::items::{all_kinds, folder, read, session, write};
+use crate::items::{all_kinds, folder, read, session};
+use crate::notes::{note, notes};
 
 fn fixture(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/v{version}.db"))
@@ -16,7 +17,10 @@ fn fixture(version: u32) -> PathBuf {
 fn every_version_is_read_and_goes_on() {
     let present = fixture(VERSION);
     if !present.exists() && std::env::var_os("GPUEV_BLESS").is_some() {
-        write(&present, &all_kinds());
+        let mut writer = Writer::open(&present, &session()).unwrap();
+        all_kinds().iter().for_each(|item| writer.append(item).unwrap());
+        writer.append_note(&note(10_003, Some(3))).unwrap();
+        writer.close_import().unwrap();
     }
     for version in 1..=VERSION {
         assert_eq!(read(&fixture(version), &Query::new()), all_kinds(), "version {version}");
@@ -24,7 +28,12 @@ fn every_version_is_read_and_goes_on() {
         std::fs::copy(fixture(version), &path).unwrap();
         let mut writer = Writer::open(&path, &session()).unwrap();
         writer.append(&fault(0, 1, 7)).unwrap();
+        writer.append_note(&note(1_001, Some(0))).unwrap();
         writer.close_import().unwrap();
+        let notes = notes(&History::open(&path).unwrap(), &Query::new());
+        let last = notes.last().unwrap();
+        assert_eq!(last.event, Some(last.place.item - 1), "version {version}: {notes:?}");
+        assert_eq!(notes.len(), if version < 3 { 1 } else { 2 });
         let mut expected = all_kinds();
         expected.push(fault(0, 1, 7));
         assert_eq!(read(&path, &Query::new()), expected, "version {version}");

@@ -1,6 +1,7 @@
 //! The thread that gives messages to a sink: in order, again after a failure, never the same one twice after
 //! it was taken.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(super) struct Deliverer {
     sink: Box<dyn Sink>,
     backoff: Backoff,
     failures: u64,
+    /// What was told last of receivers that do not get what others get.
+    missed: BTreeSet<String>,
     /// Since when the first message that waits has failed.
     stuck_since: Option<Instant>,
     /// So many messages go one by one: one of them spoiled a batch.
@@ -42,6 +45,7 @@ impl Deliverer {
             sink,
             backoff,
             failures: 0,
+            missed: BTreeSet::new(),
             stuck_since: None,
             one_by_one: 0,
             next_upkeep: None,
@@ -93,6 +97,7 @@ impl Deliverer {
         match self.sink.deliver(batch) {
             Ok(refused) => {
                 self.worked();
+                self.tell_misses();
                 let refused = refused.min(batch.len());
                 self.count_delivered(&batch[refused..]);
                 add(&self.shared.counts.dead_letters, refused as u64);
@@ -143,6 +148,17 @@ impl Deliverer {
         if lock(&self.shared.failing).take().is_some() {
             (self.shared.report)(&self.shared.name, &Notice::Recovered { failures });
         }
+    }
+
+    /// The same again is counted, and no news.
+    fn tell_misses(&mut self) {
+        let misses = self.sink.take_misses();
+        add(&self.shared.counts.missed, misses.len() as u64);
+        let misses = BTreeSet::from_iter(misses);
+        for error in misses.difference(&self.missed) {
+            (self.shared.report)(&self.shared.name, &Notice::Missed { error: error.clone() });
+        }
+        self.missed = misses;
     }
 
     fn failed(&mut self, error: &str) {

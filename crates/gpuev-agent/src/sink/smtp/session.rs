@@ -1,6 +1,6 @@
 //! The client's side of SMTP (RFC 5321), STARTTLS (RFC 3207) and AUTH PLAIN (RFC 4616).
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -25,6 +25,13 @@ pub(super) enum Trouble {
     Later(String),
     /// It never will be.
     Refused(String),
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Later(why) | Self::Refused(why)) = self;
+        f.write_str(why)
+    }
 }
 
 impl Trouble {
@@ -134,16 +141,23 @@ impl Session {
     }
 
     /// Sends a mail. It is taken when the server says so after its end, and not before. Refused is the mail that
-    /// is refused itself; an address or a relay that is refused can be mended.
-    pub(super) fn send(&mut self, from: &str, to: &[String], mail: &str) -> Result<(), Trouble> {
+    /// is refused itself; an address or a relay that is refused can be mended. Gives the addresses that were
+    /// refused beside others that were taken, and why.
+    pub(super) fn send(
+        &mut self,
+        from: &str,
+        to: &[String],
+        mail: &str,
+    ) -> Result<Vec<String>, Trouble> {
         self.command("MAIL", &format!("MAIL FROM:<{from}>"), 2)?;
         let mut refused = Vec::new();
         for address in to {
-            refused.extend(self.command("RCPT", &format!("RCPT TO:<{address}>"), 2).err());
+            let answer = self.command("RCPT", &format!("RCPT TO:<{address}>"), 2);
+            refused.extend(answer.err().map(|trouble| (address, trouble)));
         }
         // One bad address does not keep the others from being told.
         if refused.len() == to.len()
-            && let Some(first) = refused.into_iter().next()
+            && let Some((_, first)) = refused.pop()
         {
             return Err(first);
         }
@@ -153,7 +167,8 @@ impl Session {
         match code / 100 {
             2 => {
                 let _polite = self.write(b"QUIT\r\n");
-                Ok(())
+                let miss = |(address, trouble)| format!("{address} does not get it: {trouble}");
+                Ok(refused.into_iter().map(miss).collect())
             }
             5 => Err(Trouble::Refused(format!("refuses the mail: {code} {text}"))),
             _ => Err(Trouble::Later(format!("does not take the mail: {code} {text}"))),

@@ -221,10 +221,16 @@ fn mails_arrive_over_tls_and_only_over_tls() {
     let more = format!(
         "to = [\"ops@example.org\", \"nobody@example.org\"]\nca_file = \"{base}/cert\"\nuser = \"gpuev\"\npassword_file = \"{base}/password\"\n"
     );
-    let sinks = start(folder.path(), &mailer, &more, &Told::default());
+    let told = Told::default();
+    let sinks = start(folder.path(), &mailer, &more, &told);
     sinks.change(&change("a1", AlertState::Firing));
     sinks.change(&change("a1", AlertState::Resolved));
     until("all delivered", || sinks.stats()[0].waiting == 0);
+    // Who got none is told once and counted each time.
+    assert_eq!((sinks.stats()[0].delivered, sinks.stats()[0].missed), (2, 2));
+    let notices: Vec<String> = told.all().iter().map(ToString::to_string).collect();
+    let says = "nobody@example.org does not get it: RCPT: 550 no such user";
+    assert_eq!(notices, [format!("delivers to some only: {says}")]);
     let mails = mailer.mails();
     assert_eq!(mails.len(), 2);
     let (from, to, text) = &mails[0];

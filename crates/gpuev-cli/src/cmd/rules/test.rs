@@ -47,6 +47,9 @@ pub(super) fn run(args: &TestArgs) -> Outcome {
     let mut items = history.into_items(&query);
     while let Some((place, item)) = items.next_placed()? {
         let session = sessions.iter().find(|recorded| recorded.id == place.session);
+        if trial.session.replace(place.session) != Some(place.session) {
+            trial.pipeline.answer_from(items.history().processes(place.session)?);
+        }
         trial.enter(session, &item)?;
         trial.push(&item)?;
     }
@@ -59,6 +62,7 @@ struct Trial {
     pipeline: Pipeline,
     /// Where the clock of the recording stands.
     now: Option<Anchor>,
+    session: Option<i64>,
     boot_id: String,
     json: bool,
     out: BufWriter<io::StdoutLock<'static>>,
@@ -78,6 +82,7 @@ impl Trial {
             engine: Engine::new(rules, Book::new(), "recording"),
             pipeline: Pipeline::replay(&nowhere, &config.events),
             now: None,
+            session: None,
             boot_id: String::new(),
             json,
             out: BufWriter::new(io::stdout().lock()),
