@@ -8,6 +8,7 @@ use std::fmt;
 use gpuev_kfd::{Access, EventType, FaultOutcome, Fields, Record, RestoreFlag, framing};
 
 use crate::GpuId;
+use crate::message::{EventMessage, write_message};
 
 /// What a stream of events consists of, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,24 @@ impl Item {
         match self {
             Self::Event(event) => event.gpu,
             Self::Gap(gap) => gap.gpu,
+        }
+    }
+}
+
+/// As [`Item`], borrowed from where it waits.
+#[derive(Debug, Clone)]
+pub enum ItemView<'a> {
+    /// Something happened.
+    Event(EventView<'a>),
+    /// Something may have happened and is not here.
+    Gap(Gap),
+}
+
+impl From<ItemView<'_>> for Item {
+    fn from(view: ItemView<'_>) -> Self {
+        match view {
+            ItemView::Event(event) => Self::Event(event.into()),
+            ItemView::Gap(gap) => Self::Gap(gap),
         }
     }
 }
@@ -324,15 +343,7 @@ impl Event {
     /// The event of these facts.
     #[must_use]
     pub fn from_facts(facts: EventFacts<'_>) -> Self {
-        let record = gpuev_kfd::decode(facts.raw);
-        Self::from_decoded(facts, &record)
-    }
-
-    /// The event of these facts, `record` being what `facts.raw` decodes to.
-    pub(crate) fn from_decoded(facts: EventFacts<'_>, record: &Record<'_>) -> Self {
-        let EventFacts { gpu, seq, time, doubtful, comm, raw } = facts;
-        let event_type = record.event_type();
-        Self { gpu, seq, time, doubtful, event_type, comm, raw: RawLine::new(raw) }
+        EventView::of(facts).into()
     }
 
     /// The facts it was made of.
@@ -382,15 +393,7 @@ impl Event {
     /// The process's name as raw bytes: the line's own, else what `/proc` had at receipt.
     #[must_use]
     pub fn process(&self) -> Option<&[u8]> {
-        self.process_in(&self.record())
-    }
-
-    /// As [`process`](Self::process), `record` being this event's.
-    pub(crate) fn process_in<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
-        match record.task() {
-            Some(task) => Some(task.name).filter(|name| !name.is_empty()),
-            None => self.comm.bytes(),
-        }
+        process_of(&self.record(), &self.comm)
     }
 
     /// How much it matters by itself.
@@ -402,7 +405,45 @@ impl Event {
     /// What happened, in one line for people. Names are escaped: it may be printed on a terminal.
     #[must_use]
     pub fn message(&self) -> impl fmt::Display + '_ {
-        crate::message::EventMessage { event: self, record: self.record() }
+        EventMessage(EventView::of(self.facts()))
+    }
+}
+
+/// An event where it lies, with its line taken apart: for who looks at many and keeps none.
+#[derive(Debug, Clone, Copy)]
+pub struct EventView<'a> {
+    /// What an [`Event`] is made of.
+    pub facts: EventFacts<'a>,
+    /// What the line decodes to.
+    pub record: Record<'a>,
+}
+
+impl<'a> EventView<'a> {
+    /// The event of these facts.
+    #[must_use]
+    pub fn of(facts: EventFacts<'a>) -> Self {
+        Self { facts, record: gpuev_kfd::decode(facts.raw) }
+    }
+
+    /// Appends what [`Event::message`] says, faster than by way of [`fmt::Display`].
+    pub fn write_message(&self, out: &mut String) {
+        let _infallible = write_message(out, self);
+    }
+}
+
+impl From<EventView<'_>> for Event {
+    fn from(view: EventView<'_>) -> Self {
+        let EventFacts { gpu, seq, time, doubtful, comm, raw } = view.facts;
+        let event_type = view.record.event_type();
+        Self { gpu, seq, time, doubtful, event_type, comm, raw: RawLine::new(raw) }
+    }
+}
+
+/// The name of the process that `record` is about: the line's own, else `comm`.
+pub(crate) fn process_of<'a>(record: &Record<'a>, comm: &'a Comm) -> Option<&'a [u8]> {
+    match record.task() {
+        Some(task) => Some(task.name).filter(|name| !name.is_empty()),
+        None => comm.bytes(),
     }
 }
 

@@ -35,8 +35,8 @@ pub mod time;
 pub use buffered::BufferedReader;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{
-    Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, Migration, Severity,
-    pid_of,
+    Clock, Comm, Event, EventData, EventFacts, EventTime, EventView, Gap, GapCause, Item, ItemView,
+    Migration, Severity, pid_of,
 };
 pub use filter::Filter;
 pub use gpuev_kfd::{

@@ -9,6 +9,7 @@ mod faults;
 mod health;
 mod json;
 mod machine;
+mod message;
 mod monitor;
 mod names;
 mod overload;
