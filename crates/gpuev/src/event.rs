@@ -8,7 +8,8 @@ use std::fmt;
 use gpuev_kfd::{Access, EventType, FaultOutcome, Fields, Record, RestoreFlag, framing};
 
 use crate::GpuId;
-use crate::message::{EventMessage, write_message};
+use crate::message::EventMessage;
+use crate::view::EventView;
 
 /// What a stream of events consists of, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,24 +27,6 @@ impl Item {
         match self {
             Self::Event(event) => event.gpu,
             Self::Gap(gap) => gap.gpu,
-        }
-    }
-}
-
-/// As [`Item`], borrowed from where it waits.
-#[derive(Debug, Clone)]
-pub enum ItemView<'a> {
-    /// Something happened.
-    Event(EventView<'a>),
-    /// Something may have happened and is not here.
-    Gap(Gap),
-}
-
-impl From<ItemView<'_>> for Item {
-    fn from(view: ItemView<'_>) -> Self {
-        match view {
-            ItemView::Event(event) => Self::Event(event.into()),
-            ItemView::Gap(gap) => Self::Gap(gap),
         }
     }
 }
@@ -406,28 +389,6 @@ impl Event {
     #[must_use]
     pub fn message(&self) -> impl fmt::Display + '_ {
         EventMessage(EventView::of(self.facts()))
-    }
-}
-
-/// An event where it lies, with its line taken apart: for who looks at many and keeps none.
-#[derive(Debug, Clone, Copy)]
-pub struct EventView<'a> {
-    /// What an [`Event`] is made of.
-    pub facts: EventFacts<'a>,
-    /// What the line decodes to.
-    pub record: Record<'a>,
-}
-
-impl<'a> EventView<'a> {
-    /// The event of these facts.
-    #[must_use]
-    pub fn of(facts: EventFacts<'a>) -> Self {
-        Self { facts, record: gpuev_kfd::decode(facts.raw) }
-    }
-
-    /// Appends what [`Event::message`] says, faster than by way of [`fmt::Display`].
-    pub fn write_message(&self, out: &mut String) {
-        let _infallible = write_message(out, self);
     }
 }
 

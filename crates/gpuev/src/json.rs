@@ -7,14 +7,13 @@ use std::fmt::{self, Display, Write};
 
 use gpuev_kfd::{Access, FaultOutcome, names};
 
-use crate::event::{
-    Event, EventData, EventView, Gap, Item, Migration, pid_of, process_of, severity_of,
-};
+use crate::event::{Event, EventData, Gap, Item, Migration, pid_of, process_of, severity_of};
 use crate::health::Health;
 use crate::message::{Escaped, EventMessage, hidden, shown_as_is};
 use crate::process::Process;
 use crate::span::{Direction, Span, SpanData};
 use crate::time::Rfc3339;
+use crate::view::EventView;
 use crate::{GapCause, GpuId};
 
 /// The version of the serialized form.

@@ -31,12 +31,13 @@ pub mod span;
 mod stream;
 mod subscription;
 pub mod time;
+mod view;
 
 pub use buffered::BufferedReader;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{
-    Clock, Comm, Event, EventData, EventFacts, EventTime, EventView, Gap, GapCause, Item, ItemView,
-    Migration, Severity, pid_of,
+    Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, Migration, Severity,
+    pid_of,
 };
 pub use filter::Filter;
 pub use gpuev_kfd::{
@@ -51,3 +52,4 @@ pub use source::{EventSource, KfdDevice, OpenWith};
 #[cfg(feature = "tokio")]
 pub use stream::EventStream;
 pub use subscription::{DEFAULT_LIMIT, Subscription};
+pub use view::{EventView, ItemView};

@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use gpuev_kfd::{Access, EventType, FaultOutcome, names};
 
-use crate::event::{EventData, EventView, Migration, pid_of, process_of};
+use crate::event::{EventData, Migration, pid_of, process_of};
+use crate::view::EventView;
 
 /// Bytes as text: valid UTF-8 stays, a backslash and all else become `\xNN`, so that the bytes can be had
 /// back. Control characters stay: use [`Printable`] for a terminal.

@@ -18,9 +18,10 @@ use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(gpuev_shuttle))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use crate::event::{Clock, EventFacts, EventTime, EventView, Gap, GapCause, ItemView};
+use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
 use crate::fork::Descriptor;
 use crate::time::Anchor;
+use crate::view::{EventView, ItemView};
 use crate::{Comm, GpuId};
 
 const BLOCK_SIZE: usize = 64 * 1024;

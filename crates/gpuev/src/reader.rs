@@ -10,11 +10,12 @@ use std::time::Duration;
 use gpuev_kfd::{EventMask, Fields, KfdVersion, Record, framing};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::event::{Clock, EventFacts, EventTime, EventView, Gap, GapCause};
+use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
 use crate::fork::Registration;
 use crate::process::{NameCache, NameLookup};
 use crate::source::require_events;
 use crate::time::Anchor;
+use crate::view::EventView;
 use crate::{Comm, Error, ErrorKind, Gpu, GpuId, Item, Machine, Result};
 use forgery::{Forgery, Verdict};
 use intake::Intake;
