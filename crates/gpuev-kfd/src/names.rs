@@ -44,14 +44,41 @@ pub fn reset_cause(text: &[u8]) -> Option<&'static str> {
 /// (`SMU_THROTTLER_*_BIT` in `amdgpu_smu.h`), lowest bit first. A bit without a name is left out here;
 /// [`unnamed_throttlers`] gives those.
 pub fn throttlers(mask: u64) -> impl Iterator<Item = &'static str> {
-    THROTTLERS.iter().filter(move |(bit, _)| mask >> bit & 1 == 1).map(|&(_, name)| name)
+    let mut rest = mask & NAMED_THROTTLERS;
+    std::iter::from_fn(move || {
+        let name = THROTTLER_OF_BIT.get(usize::try_from(rest.trailing_zeros()).ok()?)?;
+        rest &= rest - 1;
+        Some(*name)
+    })
 }
 
 /// The bits of `mask` that [`throttlers`] has no name for.
 #[must_use]
 pub fn unnamed_throttlers(mask: u64) -> u64 {
-    THROTTLERS.iter().fold(mask, |rest, (bit, _)| rest & !(1 << bit))
+    mask & !NAMED_THROTTLERS
 }
+
+/// The bits that have a name.
+const NAMED_THROTTLERS: u64 = {
+    let mut mask = 0;
+    let mut index = 0;
+    while index < THROTTLERS.len() {
+        mask |= 1 << THROTTLERS[index].0;
+        index += 1;
+    }
+    mask
+};
+
+/// The name of each bit, empty where it has none.
+static THROTTLER_OF_BIT: [&str; 64] = {
+    let mut names = [""; 64];
+    let mut index = 0;
+    while index < THROTTLERS.len() {
+        names[THROTTLERS[index].0 as usize] = THROTTLERS[index].1;
+        index += 1;
+    }
+    names
+};
 
 const THROTTLERS: [(u8, &str); 34] = [
     (0, "PPT0"),

@@ -207,6 +207,15 @@ impl ProcessorHandle {
         u64::from(id.partition) << 48 | u64::from(domain) << 16 | u64::from(bus) << 8 | devfn
     }
 
+    // It never changes, so it is its own copy: events that are copied keep their handle.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
+    }
+
     fn __repr__(&self) -> String {
         format!("<processor_handle {}>", self.0.place())
     }

@@ -161,6 +161,12 @@ impl Sensors {
 
 #[pymethods]
 impl Sensors {
+    /// Whether the GPU is there: one that was removed tells nothing.
+    #[getter]
+    fn present(&self) -> bool {
+        self.0.gpu.device_dir.is_dir()
+    }
+
     /// A temperature in thousandths of a degree Celsius; sensor and metric by their documented numbers.
     #[pyo3(signature = (sensor_type, metric_type = 0))]
     fn temperature(&self, py: Python<'_>, sensor_type: u32, metric_type: u32) -> Option<i32> {

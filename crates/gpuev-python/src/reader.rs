@@ -7,7 +7,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gpuev::{BufferedReader, Error, ErrorKind, Event, EventMask, EventType, Gap, GapCause, Item};
+use gpuev::{
+    BufferedReader, Error, ErrorKind, EventMask, EventType, EventView, Gap, GapCause, ItemView,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -73,6 +75,22 @@ struct Taken {
     message_end: usize,
 }
 
+impl Batch {
+    /// Adds an event that happened later than `after`; it tells of what was `lost` before it.
+    fn add(&mut self, event: &EventView<'_>, after: f64, lost: &mut Lost) {
+        // An event of a later kernel has no place in the documented enum.
+        let Some(event_type) = event.record.event_type() else { return };
+        let seconds = seconds(event.facts.time.unix_ns);
+        if seconds <= after {
+            return;
+        }
+        event.write_message(&mut self.messages);
+        let message_end = self.messages.len();
+        let lost_before = std::mem::take(lost).told();
+        self.events.push(Taken { event_type, seconds, lost_before, message_end });
+    }
+}
+
 impl State {
     fn take(&mut self, after: f64, most: usize) -> Result<Batch, Error> {
         let mut batch = Batch::default();
@@ -82,9 +100,9 @@ impl State {
             return Err(Error::new(ErrorKind::Stopped, what));
         }
         while batch.events.len() < most {
-            match self.reader.try_next() {
-                Some(Item::Event(event)) => self.add(&mut batch, &event, after),
-                Some(Item::Gap(gap)) => self.note(&gap),
+            match self.reader.view_next() {
+                Some(ItemView::Event(event)) => batch.add(&event, after, &mut self.lost),
+                Some(ItemView::Gap(gap)) => self.note(&gap),
                 None => break,
             }
         }
@@ -94,20 +112,6 @@ impl State {
             return Err(Error::new(ErrorKind::GpuRemoved, what).with_hint(hint));
         }
         Ok(batch)
-    }
-
-    fn add(&mut self, batch: &mut Batch, event: &Event, after: f64) {
-        use std::fmt::Write;
-        // An event of a later kernel has no place in the documented enum.
-        let Some(event_type) = event.event_type() else { return };
-        let seconds = seconds(event.time.unix_ns);
-        if seconds <= after {
-            return;
-        }
-        let _infallible = write!(batch.messages, "{}", event.message());
-        let lost_before = std::mem::take(&mut self.lost).told();
-        let message_end = batch.messages.len();
-        batch.events.push(Taken { event_type, seconds, lost_before, message_end });
     }
 
     fn note(&mut self, gap: &Gap) {

@@ -223,6 +223,35 @@ def test_what_a_gpu_lacks(gpu_machine, smi, handle):
     assert gpu.bdf == "0000:03:00.0"
 
 
+def test_a_gpu_that_is_gone(gpu_machine, smi, handle):
+    calls = [
+        lambda: smi.amdsmi_get_gpu_device_uuid(handle),
+        lambda: smi.amdsmi_get_gpu_asic_info(handle),
+        lambda: smi.amdsmi_get_temp_metric(
+            handle, smi.AmdSmiTemperatureType.EDGE, smi.AmdSmiTemperatureMetric.CURRENT
+        ),
+        lambda: smi.amdsmi_get_power_info(handle),
+        lambda: smi.amdsmi_get_power_cap_info(handle),
+        lambda: smi.amdsmi_get_gpu_activity(handle),
+        lambda: smi.amdsmi_get_clock_info(handle, smi.AmdSmiClkType.GFX),
+        lambda: smi.amdsmi_get_gpu_vram_usage(handle),
+        lambda: smi.amdsmi_get_gpu_memory_total(handle, smi.AmdSmiMemoryType.VRAM),
+        lambda: smi.amdsmi_get_gpu_memory_usage(handle, smi.AmdSmiMemoryType.GTT),
+        lambda: smi.amdsmi_get_gpu_total_ecc_count(handle),
+        lambda: smi.amdsmi_get_gpu_ecc_count(handle, smi.AmdSmiGpuBlock.UMC),
+        lambda: smi.amdsmi_get_gpu_process_list(handle),
+    ]
+    gpu_machine.remove_gpu(0)
+    assert smi.amdsmi_get_processor_handles() == []
+    for call in calls:
+        with raises(smi, 31):
+            call()
+    assert smi.amdsmi_get_gpu_device_bdf(handle) == "0000:03:00.0"
+    gpu_machine.restore_gpu(0)
+    for call in calls:
+        call()
+
+
 def test_the_whole_api_has_docstrings(smi):
     for name in smi.__all__:
         assert getattr(smi, name).__doc__, name

@@ -1,6 +1,8 @@
 """What is a wrong parameter, and what the exceptions say."""
 
+import copy
 import math
+import pickle
 
 import pytest
 
@@ -108,6 +110,26 @@ def test_the_documented_texts():
     assert str(amdsmi.AmdSmiParameterException(5, str, "told")) == "told"
     assert amdsmi.AmdSmiKeyException("gfx").key == "gfx"
     assert "Wrong BDF format: x" in str(amdsmi.AmdSmiBdfFormatException("x"))
+
+
+@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+@pytest.mark.parametrize(
+    "error",
+    [
+        amdsmi.AmdSmiLibraryException(40),
+        amdsmi.AmdSmiRetryException(),
+        amdsmi.AmdSmiTimeoutException(),
+        amdsmi.AmdSmiParameterException("03:00.0", amdsmi.processor_handle),
+        amdsmi.AmdSmiParameterException(5, str, "told"),
+        amdsmi.AmdSmiKeyException("gfx", "told"),
+        amdsmi.AmdSmiBdfFormatException("x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_exceptions_come_whole_out_of_another_process(error, again):
+    copied = again(error)
+    assert type(copied) is type(error)
+    assert (str(copied), copied.args, vars(copied)) == (str(error), error.args, vars(error))
 
 
 def test_the_enum_is_distinct():

@@ -1,5 +1,6 @@
 """Readers beside one another, and how each ends."""
 
+import copy
 import gc
 import os
 import subprocess
@@ -137,6 +138,13 @@ def test_many_readers_at_once(gpu_machine, smi, handle, open_files):
     gpu_machine.emit("VMFAULT")
     assert all(names(reader.read(0)) == ["VMFAULT"] for reader in readers)
     del readers
+
+
+def test_events_can_be_copied(gpu_machine, reader, handle):
+    gpu_machine.emit("VMFAULT")
+    [event] = reader.read(0)
+    assert copy.deepcopy(event) == event
+    assert copy.copy(handle) is handle
 
 
 def test_handles_are_hashable_and_comparable(smi, handle):

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::drain::{Drain, Drained, Subscribers};
 use crate::subscription::Subscriber;
-use crate::{EventMask, EventReader, Filter, Gpu, GpuId, Item, Machine, Result, Subscription};
+use crate::{
+    EventMask, EventReader, Filter, Gpu, GpuId, Item, ItemView, Machine, Result, Subscription,
+};
 
 /// As [`EventReader`], but nothing is lost between two calls: a thread, one for all of these in the process,
 /// reads the driver's FIFO the moment it fills into a buffer of this reader's own. What exceeds the buffer
@@ -73,11 +75,15 @@ impl BufferedReader {
 
     /// The next item if there is one, what the driver still holds included. Never waits.
     pub fn try_next(&mut self) -> Option<Item> {
-        if let Some(item) = self.subscription.try_next() {
-            return Some(item);
+        self.view_next().map(Item::from)
+    }
+
+    /// As [`try_next`](Self::try_next), but the item stays where it waits, until the next is asked for.
+    pub fn view_next(&mut self) -> Option<ItemView<'_>> {
+        if !self.subscription.has_next() {
+            self.drained.as_ref()?.drain_now();
         }
-        self.drained.as_ref()?.drain_now();
-        self.subscription.try_next()
+        self.subscription.view_next()
     }
 
     /// The next item, waiting at most `timeout`, or for ever. `None` where none came, or after

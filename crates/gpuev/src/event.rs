@@ -8,6 +8,8 @@ use std::fmt;
 use gpuev_kfd::{Access, EventType, FaultOutcome, Fields, Record, RestoreFlag, framing};
 
 use crate::GpuId;
+use crate::message::EventMessage;
+use crate::view::EventView;
 
 /// What a stream of events consists of, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -324,15 +326,7 @@ impl Event {
     /// The event of these facts.
     #[must_use]
     pub fn from_facts(facts: EventFacts<'_>) -> Self {
-        let record = gpuev_kfd::decode(facts.raw);
-        Self::from_decoded(facts, &record)
-    }
-
-    /// The event of these facts, `record` being what `facts.raw` decodes to.
-    pub(crate) fn from_decoded(facts: EventFacts<'_>, record: &Record<'_>) -> Self {
-        let EventFacts { gpu, seq, time, doubtful, comm, raw } = facts;
-        let event_type = record.event_type();
-        Self { gpu, seq, time, doubtful, event_type, comm, raw: RawLine::new(raw) }
+        EventView::of(facts).into()
     }
 
     /// The facts it was made of.
@@ -382,15 +376,7 @@ impl Event {
     /// The process's name as raw bytes: the line's own, else what `/proc` had at receipt.
     #[must_use]
     pub fn process(&self) -> Option<&[u8]> {
-        self.process_in(&self.record())
-    }
-
-    /// As [`process`](Self::process), `record` being this event's.
-    pub(crate) fn process_in<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
-        match record.task() {
-            Some(task) => Some(task.name).filter(|name| !name.is_empty()),
-            None => self.comm.bytes(),
-        }
+        process_of(&self.record(), &self.comm)
     }
 
     /// How much it matters by itself.
@@ -402,7 +388,23 @@ impl Event {
     /// What happened, in one line for people. Names are escaped: it may be printed on a terminal.
     #[must_use]
     pub fn message(&self) -> impl fmt::Display + '_ {
-        crate::message::EventMessage { event: self, record: self.record() }
+        EventMessage(EventView::of(self.facts()))
+    }
+}
+
+impl From<EventView<'_>> for Event {
+    fn from(view: EventView<'_>) -> Self {
+        let EventFacts { gpu, seq, time, doubtful, comm, raw } = view.facts;
+        let event_type = view.record.event_type();
+        Self { gpu, seq, time, doubtful, event_type, comm, raw: RawLine::new(raw) }
+    }
+}
+
+/// The name of the process that `record` is about: the line's own, else `comm`.
+pub(crate) fn process_of<'a>(record: &Record<'a>, comm: &'a Comm) -> Option<&'a [u8]> {
+    match record.task() {
+        Some(task) => Some(task.name).filter(|name| !name.is_empty()),
+        None => comm.bytes(),
     }
 }
 

@@ -7,12 +7,13 @@ use std::fmt::{self, Display, Write};
 
 use gpuev_kfd::{Access, FaultOutcome, names};
 
-use crate::event::{Event, EventData, Gap, Item, Migration, pid_of, severity_of};
+use crate::event::{Event, EventData, Gap, Item, Migration, pid_of, process_of, severity_of};
 use crate::health::Health;
 use crate::message::{Escaped, EventMessage, hidden, shown_as_is};
 use crate::process::Process;
 use crate::span::{Direction, Span, SpanData};
 use crate::time::Rfc3339;
+use crate::view::EventView;
 use crate::{GapCause, GpuId};
 
 /// The version of the serialized form.
@@ -28,6 +29,7 @@ pub fn write_item(out: &mut String, item: &Item) {
 
 /// Appends `event` as one JSON object, without a newline.
 pub fn write_event(out: &mut String, event: &Event) {
+    let facts = event.facts();
     let record = event.record();
     let mut json = Object::begin(out, "event");
     json.number("seq", event.seq);
@@ -39,12 +41,12 @@ pub fn write_event(out: &mut String, event: &Event) {
     json.word("clock", event.time.clock.name());
     json.number("received_boot_ns", event.time.received_boot_ns);
     json.optional("pid", pid_of(&record));
-    match event.process_in(&record) {
+    match process_of(&record, &facts.comm) {
         Some(name) => json.text("process", Escaped(name)),
         None => json.null("process"),
     }
     json.value("data", |out| write_data(out, EventData::of(&record)));
-    json.text("message", EventMessage { event, record });
+    json.text("message", EventMessage(EventView { facts, record }));
     json.text("raw", Escaped(event.raw()));
     if event.doubtful {
         json.raw("doubtful", "true");

@@ -31,6 +31,7 @@ pub mod span;
 mod stream;
 mod subscription;
 pub mod time;
+mod view;
 
 pub use buffered::BufferedReader;
 pub use error::{Error, ErrorKind, Result};
@@ -51,3 +52,4 @@ pub use source::{EventSource, KfdDevice, OpenWith};
 #[cfg(feature = "tokio")]
 pub use stream::EventStream;
 pub use subscription::{DEFAULT_LIMIT, Subscription};
+pub use view::{EventView, ItemView};

@@ -1,6 +1,6 @@
 //! A bounded queue of events between the thread that drains the driver and one subscriber.
 //!
-//! Items lie in blocks of bytes, about 85 bytes an event, not as [`Event`]s of some 300: a burst of
+//! Items lie in blocks of bytes, about 85 bytes an event, not as [`Event`](crate::Event)s of some 300: a burst of
 //! half a million events fits the default limit of 64 MiB. Nothing is allocated for an event, only now and
 //! then for a block, and the subscriber takes a whole block at a time. What does not fit is counted and
 //! becomes a [`Gap`] in its place.
@@ -21,7 +21,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
 use crate::fork::Descriptor;
 use crate::time::Anchor;
-use crate::{Comm, Event, GpuId, Item};
+use crate::view::{EventView, ItemView};
+use crate::{Comm, GpuId};
 
 const BLOCK_SIZE: usize = 64 * 1024;
 const EVENT_HEADER: usize = 31;
@@ -367,23 +368,23 @@ impl Taken {
     }
 
     /// The next item, or `None` where all are read.
-    pub(crate) fn next(&mut self) -> Option<Item> {
+    pub(crate) fn next(&mut self) -> Option<ItemView<'_>> {
         if self.read >= self.block.len() {
-            return self.gaps.pop_front().map(Item::Gap);
+            return self.gaps.pop_front().map(ItemView::Gap);
         }
         let mut entry = Entry { bytes: &self.block[self.read..] };
         let (kind, flags) = (entry.byte(), entry.byte());
         let gpu = self.gpus[usize::from(u16::from_ne_bytes(entry.array()))];
         let item = match kind {
-            EVENT => Item::Event(read_event(&mut entry, gpu, flags)),
-            _ => Item::Gap(read_gap(&mut entry, gpu, flags)),
+            EVENT => ItemView::Event(read_event(&mut entry, gpu, flags)),
+            _ => ItemView::Gap(read_gap(&mut entry, gpu, flags)),
         };
         self.read = self.block.len() - entry.bytes.len();
         Some(item)
     }
 }
 
-fn read_event(entry: &mut Entry<'_>, gpu: GpuId, flags: u8) -> Event {
+fn read_event<'a>(entry: &mut Entry<'a>, gpu: GpuId, flags: u8) -> EventView<'a> {
     let line_length = u16::from_ne_bytes(entry.array());
     let name_length = entry.byte();
     let seq = entry.number();
@@ -402,7 +403,7 @@ fn read_event(entry: &mut Entry<'_>, gpu: GpuId, flags: u8) -> Event {
     };
     let doubtful = flags & FLAG_DOUBTFUL != 0;
     let facts = EventFacts { gpu, seq, time, doubtful, comm: Comm::new(name), raw };
-    Event::from_decoded(facts, &record)
+    EventView { facts, record }
 }
 
 fn read_gap(entry: &mut Entry<'_>, gpu: GpuId, cause: u8) -> Gap {
@@ -454,7 +455,7 @@ mod interleavings {
     use shuttle::thread;
 
     use super::*;
-    use crate::Bdf;
+    use crate::{Bdf, Item};
 
     const LINE: &[u8] = b"7 1 -4242 @7fff00000(64) W";
 
@@ -471,7 +472,7 @@ mod interleavings {
         let mut items = Vec::new();
         while queue.wait(None) == Waited::Ready {
             while queue.take(&mut taken) {
-                items.extend(std::iter::from_fn(|| taken.next()));
+                items.extend(std::iter::from_fn(|| taken.next().map(Item::from)));
             }
         }
         items

@@ -15,7 +15,8 @@ use crate::fork::Registration;
 use crate::process::{NameCache, NameLookup};
 use crate::source::require_events;
 use crate::time::Anchor;
-use crate::{Comm, Error, ErrorKind, Event, Gpu, GpuId, Item, Machine, Result};
+use crate::view::EventView;
+use crate::{Comm, Error, ErrorKind, Gpu, GpuId, Item, Machine, Result};
 use forgery::{Forgery, Verdict};
 use intake::Intake;
 
@@ -176,7 +177,7 @@ impl EventReader {
         loop {
             match self.draw()? {
                 Some(Drawn::Event { facts, record, renewal: _ }) => {
-                    return Ok(Some(Item::Event(Event::from_decoded(facts, &record))));
+                    return Ok(Some(Item::Event(EventView { facts, record }.into())));
                 }
                 Some(Drawn::Gap(gap)) => return Ok(Some(Item::Gap(gap))),
                 Some(Drawn::Question(question)) => self.answer(&question, question.look_up()),

@@ -11,7 +11,7 @@ use crate::drain::Shared;
 use crate::event::EventFacts;
 use crate::fork::Descriptor;
 use crate::queue::{Queue, Taken, Waited};
-use crate::{Error, ErrorKind, Filter, Gap, Item, Result};
+use crate::{Error, ErrorKind, Filter, Gap, Item, ItemView, Result};
 
 /// The default limit of what waits for one subscriber, in bytes: about 750,000 events.
 pub const DEFAULT_LIMIT: usize = 64 << 20;
@@ -88,14 +88,17 @@ impl Subscription {
 
     /// The next item if there is one. Never waits.
     pub fn try_next(&mut self) -> Option<Item> {
-        loop {
-            if let Some(item) = self.taken.next() {
-                return Some(item);
-            }
-            if !self.subscriber.queue.take(&mut self.taken) {
-                return None;
-            }
-        }
+        self.view_next().map(Item::from)
+    }
+
+    /// As [`try_next`](Self::try_next), but the item stays where it waits, until the next is asked for.
+    pub fn view_next(&mut self) -> Option<ItemView<'_>> {
+        if self.has_next() { self.taken.next() } else { None }
+    }
+
+    /// Whether there is a next item.
+    pub(crate) fn has_next(&mut self) -> bool {
+        !self.taken.is_empty() || self.subscriber.queue.take(&mut self.taken)
     }
 
     /// The next item, waiting at most `timeout`, or for ever. `None` where none came in time, or the stream

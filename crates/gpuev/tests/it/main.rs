@@ -10,6 +10,7 @@ mod health;
 mod json;
 mod lead;
 mod machine;
+mod message;
 mod monitor;
 mod names;
 mod overload;

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use gpuev::{
-    BufferedReader, DEFAULT_LIMIT, EventMask, EventType, Filter, GapCause, Item, Monitor, OpenWith,
-    Scope, Severity, UniqueId,
+    BufferedReader, DEFAULT_LIMIT, EventMask, EventType, Filter, GapCause, Item, ItemView, Monitor,
+    OpenWith, Scope, Severity, UniqueId,
 };
 use gpuev_sim::SimMachine;
 
@@ -287,6 +287,23 @@ fn buffered_readers_share_a_thread_and_nothing_else() {
     assert!(second.try_next().is_none());
     driver.emit(1, FAULT);
     assert!(second.wait(None).is_some());
+}
+
+#[test]
+fn items_can_be_looked_at_where_they_wait() {
+    let driver = Driver::new(1, NEW);
+    let gpu = driver.gpu(0);
+    let mut reader =
+        BufferedReader::open(&driver.machine, &gpu, EventMask::ALL, DEFAULT_LIMIT).unwrap();
+    assert!(reader.view_next().is_none());
+    driver.emit(0, RESET);
+    driver.emit(0, FAULT);
+    let Some(ItemView::Event(view)) = reader.view_next() else { panic!("an event is there") };
+    assert_eq!(view.facts.raw, RESET.trim().as_bytes());
+    assert!(reader.wait(None).is_some(), "it was taken, the next follows");
+    driver.remove_gpu(0);
+    assert!(reader.wait(None).is_some_and(|item| matches!(item, Item::Gap(_))));
+    assert!(reader.view_next().is_none());
 }
 
 #[test]

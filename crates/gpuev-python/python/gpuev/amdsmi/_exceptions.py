@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from enum import IntEnum
 
 
@@ -92,7 +93,11 @@ _MEANINGS = {
 
 
 class AmdSmiException(Exception):
-    """Any exception of the documented API."""
+    """Any exception of the documented API. It can be copied and pickled: worker processes may raise it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by its constructor, whose parameters are not its `args`.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class AmdSmiLibraryException(AmdSmiException):

@@ -1,4 +1,7 @@
-"""Discovery, sensors, memory, errors and processes in the documented API's keys and units."""
+"""Discovery, sensors, memory, errors and processes in the documented API's keys and units.
+
+Of a GPU that is gone, all that would ask it raise `AmdSmiLibraryException` with code 31.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from ._exceptions import (
     AmdSmiParameterException,
     AmdSmiRetCode,
 )
-from ._session import check_initialized, gpu_of, library_exception
+from ._session import check_initialized, gpu_of, library_exception, sensors_of
 from ._types import (
     AmdSmiClkType,
     AmdSmiGpuBlock,
@@ -166,7 +169,7 @@ def amdsmi_get_gpu_device_uuid(processor_handle: processor_handle) -> str:
     - AmdSmiLibraryException: NOT_SUPPORTED if the GPU has no unique id
     """
     gpu = gpu_of(processor_handle)
-    device = gpu.sensors.pci_ids()["device"]
+    device = sensors_of(processor_handle).pci_ids()["device"]
     if gpu.unique_id is None or device is None:
         raise _not_supported()
     serial = int(gpu.unique_id, 16)
@@ -214,7 +217,7 @@ def amdsmi_get_gpu_asic_info(processor_handle: processor_handle) -> Dict[str, Un
     - AmdSmiParameterException: If processor_handle is not valid
     """
     gpu = gpu_of(processor_handle)
-    pci = gpu.sensors.pci_ids()
+    pci = sensors_of(processor_handle).pci_ids()
 
     def in_hex(number: Optional[int], digits: int = 4) -> str:
         return _NOT_AVAILABLE if number is None else f"0x{number:0{digits}x}"
@@ -255,10 +258,10 @@ def amdsmi_get_temp_metric(
     - AmdSmiParameterException: If a parameter is not valid
     - AmdSmiLibraryException: NOT_SUPPORTED if the GPU does not have it
     """
-    gpu = gpu_of(processor_handle)
+    sensors = sensors_of(processor_handle)
     _check(sensor_type, AmdSmiTemperatureType)
     _check(metric, AmdSmiTemperatureMetric)
-    temperature = gpu.sensors.temperature(sensor_type, metric)
+    temperature = sensors.temperature(sensor_type, metric)
     if temperature is None:
         raise _not_supported()
     return temperature
@@ -279,7 +282,7 @@ def amdsmi_get_power_info(processor_handle: processor_handle) -> Dict[str, Union
     Raises:
     - AmdSmiParameterException: If processor_handle is not valid
     """
-    sensors = gpu_of(processor_handle).sensors
+    sensors = sensors_of(processor_handle)
     power = sensors.power()
     voltages = sensors.voltages()
     current, average = power["current"], power["average"]
@@ -312,10 +315,10 @@ def amdsmi_get_power_cap_info(
     - AmdSmiParameterException: If a parameter is not valid
     - AmdSmiLibraryException: NOT_SUPPORTED if the GPU has no limits
     """
-    gpu = gpu_of(processor_handle)
+    sensors = sensors_of(processor_handle)
     if isinstance(sensor_ind, bool) or not isinstance(sensor_ind, int):
         raise AmdSmiParameterException(sensor_ind, int)
-    power = gpu.sensors.power()
+    power = sensors.power()
     if sensor_ind != 0 or power["cap"] is None and power["cap_max"] is None:
         raise _not_supported()
     return {
@@ -340,7 +343,7 @@ def amdsmi_get_gpu_activity(processor_handle: processor_handle) -> Dict[str, Uni
     Raises:
     - AmdSmiParameterException: If processor_handle is not valid
     """
-    activity = gpu_of(processor_handle).sensors.activity()
+    activity = sensors_of(processor_handle).activity()
     return {
         "gfx_activity": _or_not_available(activity["gfx"]),
         "umc_activity": _or_not_available(activity["memory"]),
@@ -365,9 +368,9 @@ def amdsmi_get_clock_info(
     - AmdSmiParameterException: If a parameter is not valid
     - AmdSmiLibraryException: NOT_SUPPORTED if the GPU does not tell of this clock
     """
-    gpu = gpu_of(processor_handle)
+    sensors = sensors_of(processor_handle)
     _check(clock_type, AmdSmiClkType)
-    clock = gpu.sensors.clock(clock_type)
+    clock = sensors.clock(clock_type)
     if clock is None:
         raise _not_supported()
     return {
@@ -393,7 +396,7 @@ def amdsmi_get_gpu_vram_usage(processor_handle: processor_handle) -> Dict[str, i
     - AmdSmiParameterException: If processor_handle is not valid
     - AmdSmiLibraryException: NOT_SUPPORTED if the GPU does not tell
     """
-    memory = gpu_of(processor_handle).sensors.memory()
+    memory = sensors_of(processor_handle).memory()
     total, used = memory["vram_total"], memory["vram_used"]
     if total is None or used is None:
         raise _not_supported()
@@ -441,10 +444,10 @@ def amdsmi_get_gpu_memory_usage(
 
 
 def _memory(handle: processor_handle, mem_type: AmdSmiMemoryType, what: str) -> int:
-    gpu = gpu_of(handle)
+    sensors = sensors_of(handle)
     _check(mem_type, AmdSmiMemoryType)
     name = ("vram", "visible_vram", "gtt")[mem_type]
-    amount: Optional[int] = gpu.sensors.memory()[f"{name}_{what}"]  # type: ignore[literal-required]
+    amount: Optional[int] = sensors.memory()[f"{name}_{what}"]  # type: ignore[literal-required]
     if amount is None:
         raise _not_supported()
     return amount
@@ -464,7 +467,7 @@ def amdsmi_get_gpu_total_ecc_count(processor_handle: processor_handle) -> Dict[s
     - AmdSmiParameterException: If processor_handle is not valid
     - AmdSmiLibraryException: NOT_SUPPORTED if the GPU does not count
     """
-    blocks = gpu_of(processor_handle).sensors.ras()
+    blocks = sensors_of(processor_handle).ras()
     if not blocks:
         raise _not_supported()
     return {
@@ -491,10 +494,10 @@ def amdsmi_get_gpu_ecc_count(
     - AmdSmiParameterException: If a parameter is not valid
     - AmdSmiLibraryException: NOT_SUPPORTED if the block does not count, BUSY while the GPU is reset
     """
-    gpu = gpu_of(processor_handle)
+    sensors = sensors_of(processor_handle)
     _check(block, AmdSmiGpuBlock)
     wanted = block.name.lower()
-    for found in gpu.sensors.ras():
+    for found in sensors.ras():
         if found["block"] == wanted:
             break
     else:
@@ -534,7 +537,7 @@ def amdsmi_get_gpu_process_list(processor_handle: processor_handle) -> List[Dict
     - Other users' processes may not be looked into without privileges; of them there is what the compute
       driver tells everybody
     """
-    processes = gpu_of(processor_handle).sensors.processes()
+    processes = sensors_of(processor_handle).processes()
     return [
         {
             "name": _or_not_available(process["name"]),

@@ -10,7 +10,7 @@ from ._types import AmdSmiInitFlags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .._core import Gpu
+    from .._core import Gpu, Sensors
 
 _CODES = {
     "NoGpuError": AmdSmiRetCode.FILE_ERROR,
@@ -40,6 +40,14 @@ def gpu_of(handle: processor_handle) -> Gpu:
     if not isinstance(handle, processor_handle):
         raise AmdSmiParameterException(handle, processor_handle)
     return handle.gpu
+
+
+def sensors_of(handle: processor_handle) -> Sensors:
+    """What the GPU that `handle` stands for tells of itself; raises code 31 where it is gone."""
+    sensors = gpu_of(handle).sensors
+    if not sensors.present:
+        raise AmdSmiLibraryException(AmdSmiRetCode.NOT_FOUND)
+    return sensors
 
 
 def amdsmi_init(flag: AmdSmiInitFlags = AmdSmiInitFlags.INIT_AMD_GPUS) -> None:

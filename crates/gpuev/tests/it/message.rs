@@ -1,0 +1,52 @@
+//! Events in words.
+
+use gpuev::{EventView, Item};
+
+use crate::span::{event, gpu};
+
+/// The smallest and the largest numbers, what has no name, and what must not reach a terminal.
+const LINES: [(&str, &str); 17] = [
+    ("1 1:a\\b \u{1b}é", "memory fault by pid 1 (a\\x5cb \\x1bé)"),
+    ("1 0:", "memory fault"),
+    ("2 0:0", "throttling: no reason given (throttled 0 times since the driver was loaded)"),
+    (
+        "2 8200001000000401:ffffffffffffffff",
+        "throttling: PPT0, TEMP_HOTSPOT, FIT, mask 0x8000000000000400 \
+         (throttled 18446744073709551615 times since the driver was loaded)",
+    ),
+    ("2 100:a", "throttling: mask 0x100 (throttled 10 times since the driver was loaded)"),
+    ("3 ffffffff job hang", "GPU reset 4294967295 begins: job hang"),
+    ("4 0 ", "GPU reset 0 is over"),
+    (
+        "5 1 -4294967295 @0(1) 0->ffffffff 0:0 1",
+        "migration: 4.0 KiB at 0x0 from system memory to GPU 0xffffffff (pagefault_gpu) \
+         by pid 4294967295 (python3)",
+    ),
+    (
+        "6 1 -1 @1(0) a->10 -2147483648 -12",
+        "migrated: 0 bytes at 0x1000 from GPU 0xa to GPU 0x10 (trigger -2147483648) \
+         by pid 1 (python3): failed, Cannot allocate memory (os error 12)",
+    ),
+    ("7 1 -0 @ffffffffffffffff(64) W", "page fault: write at 0xffffffffffffffff"),
+    ("8 1 -9 @fff(64) U", "page fault resolved: mapped at 0xfff000 by pid 9 (python3)"),
+    ("9 1 -10 64 6", "queues evicted (trigger 6) by pid 10 (python3)"),
+    ("a 1 -99 64 R", "queue restore rescheduled by pid 99 (python3)"),
+    (
+        "b 1 -100 @10(40000000) 64 2",
+        "unmapped 4.0 TiB at 0x10000 (unmap_from_cpu) by pid 100 (python3)",
+    ),
+    ("c 1092 train", "GPU process started by pid 4242 (train)"),
+    ("2a of a later \u{7f}", "unknown event 42: 2a of a later \\x7f"),
+    ("7 nothing", "malformed line: 7 nothing"),
+];
+
+#[test]
+fn lines_become_messages() {
+    for (line, message) in LINES {
+        let Item::Event(event) = event(gpu(0), line, 1) else { panic!("{line} is an event") };
+        assert_eq!(event.message().to_string(), message);
+        let mut appended = String::from("> ");
+        EventView::of(event.facts()).write_message(&mut appended);
+        assert_eq!(appended, format!("> {message}"));
+    }
+}
