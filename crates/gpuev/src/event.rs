@@ -329,7 +329,8 @@ impl Event {
     }
 
     /// The event of these facts, `record` being what `facts.raw` decodes to.
-    pub(crate) fn from_decoded(facts: EventFacts<'_>, record: &Record<'_>) -> Self {
+    #[must_use]
+    pub fn from_decoded(facts: EventFacts<'_>, record: &Record<'_>) -> Self {
         let EventFacts { gpu, seq, time, doubtful, comm, raw } = facts;
         let event_type = record.event_type();
         Self { gpu, seq, time, doubtful, event_type, comm, raw: RawLine::new(raw) }
@@ -386,7 +387,8 @@ impl Event {
     }
 
     /// As [`process`](Self::process), `record` being this event's.
-    pub(crate) fn process_in<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
+    #[must_use]
+    pub fn process_in<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
         match record.task() {
             Some(task) => Some(task.name).filter(|name| !name.is_empty()),
             None => self.comm.bytes(),

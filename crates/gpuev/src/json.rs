@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use gpuev_kfd::{Access, FaultOutcome, names};
+use gpuev_kfd::{Access, FaultOutcome, Record, names};
 
 use crate::event::{Event, EventData, Gap, Item, Migration, pid_of, severity_of};
 use crate::health::Health;
@@ -28,7 +28,11 @@ pub fn write_item(out: &mut String, item: &Item) {
 
 /// Appends `event` as one JSON object, without a newline.
 pub fn write_event(out: &mut String, event: &Event) {
-    let record = event.record();
+    write_decoded(out, event, event.record());
+}
+
+/// As [`write_event`], `record` being what the event's line decodes to.
+pub fn write_decoded(out: &mut String, event: &Event, record: Record<'_>) {
     let mut json = Object::begin(out, "event");
     json.number("seq", event.seq);
     json.word("type", event.type_name());
