@@ -73,7 +73,10 @@ fn a_program_that_cannot_be_started_leaves_a_whole_history() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.contains("start /nowhere/program"), "{ended:?}");
     let left = std::fs::read_dir(folder.path()).unwrap();
-    assert_eq!(left.map(|file| file.unwrap().path()).collect::<Vec<_>>(), [path.clone()]);
+    assert_eq!(
+        left.map(|file| file.unwrap().path()).collect::<Vec<_>>(),
+        std::slice::from_ref(&path)
+    );
     assert_eq!(run(["replay", file, "--json"]).good().out, "");
 }
 
