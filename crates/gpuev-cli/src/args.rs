@@ -90,12 +90,19 @@ impl PeriodArgs {
     /// What was asked for, at this moment.
     pub(crate) fn query(&self) -> Result<Query, Failure> {
         let now = Anchor::now();
-        let mut query = Query::new();
-        if let Some(from) = &self.from {
-            query = query.from_unix_ns(moment("--from", from, now)?);
+        let meant = |name, text: &Option<String>| {
+            text.as_deref().map(|text| moment(name, text, now)).transpose()
+        };
+        let (from, to) = (meant("--from", &self.from)?, meant("--to", &self.to)?);
+        if from.zip(to).is_some_and(|(from, to)| from >= to) {
+            return Err(Failure::Usage("--from is not before --to: nothing is between".to_owned()));
         }
-        if let Some(to) = &self.to {
-            query = query.to_unix_ns(moment("--to", to, now)?);
+        let mut query = Query::new();
+        if let Some(from) = from {
+            query = query.from_unix_ns(from);
+        }
+        if let Some(to) = to {
+            query = query.to_unix_ns(to);
         }
         Ok(query)
     }

@@ -149,7 +149,8 @@ enum Sink<W: Write + Send> {
 /// What is one record of an export.
 #[derive(Clone, Copy)]
 enum Record<'a> {
-    Event(&'a Event),
+    /// And what its line decodes to.
+    Event(&'a Event, gpuev::Record<'a>),
     Gap(&'a Gap),
     Span(&'a Span),
 }
@@ -207,21 +208,36 @@ impl<W: Write + Send> Exporter<W> {
     /// # Errors
     /// Where the output fails.
     pub fn push(&mut self, item: &Item) -> io::Result<()> {
-        let Self { sink, spans, wanted, written } = self;
         match item {
-            Item::Event(event) if wanted.passes(event.gpu, &event.record()) => {
-                written.events += 1;
-                sink.push(Record::Event(event))?;
-            }
-            Item::Gap(gap) if wanted.passes_gpu(gap.gpu) => {
-                written.gaps += 1;
-                sink.push(Record::Gap(gap))?;
-            }
-            _ => {}
+            Item::Event(event) => self.push_event(event),
+            Item::Gap(gap) => self.push_gap(gap),
+        }
+    }
+
+    /// The line is decoded once for all that is made of it.
+    fn push_event(&mut self, event: &Event) -> io::Result<()> {
+        let Self { sink, spans, wanted, written } = self;
+        let record = event.record();
+        if wanted.passes(event.gpu, &record) {
+            written.events += 1;
+            sink.push(Record::Event(event, record))?;
         }
         let Some(spans) = spans else { return Ok(()) };
         let mut result = Ok(());
-        spans.push(item, |span| sink.span(&span, wanted, written, &mut result));
+        let done = |span| sink.span(&span, wanted, written, &mut result);
+        spans.push_decoded(&event.facts(), &record, done);
+        result
+    }
+
+    fn push_gap(&mut self, gap: &Gap) -> io::Result<()> {
+        let Self { sink, spans, wanted, written } = self;
+        if wanted.passes_gpu(gap.gpu) {
+            written.gaps += 1;
+            sink.push(Record::Gap(gap))?;
+        }
+        let Some(spans) = spans else { return Ok(()) };
+        let mut result = Ok(());
+        spans.push_gap(gap, |span| sink.span(&span, wanted, written, &mut result));
         result
     }
 

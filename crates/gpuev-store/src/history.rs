@@ -233,8 +233,7 @@ impl History {
                 if doubted {
                     doubtful.pop_front();
                 }
-                let facts = read_event(row, gpu, comm, doubted)?;
-                if give(Place { item, session }, Row::Event(facts)) {
+                if give(Place { item, session }, read_event(row, gpu, comm, doubted)?) {
                     return Ok(());
                 }
             }

@@ -2,6 +2,7 @@
 //!
 //! Any input is met with an item or an error that names its line; lines are bounded, so memory is too.
 
+mod boots;
 mod driver;
 mod gpus;
 mod lines;
@@ -19,6 +20,7 @@ use gpuev::{
 };
 
 use crate::session::Session;
+use boots::Boots;
 use gpus::Gpus;
 use lines::{Line, Lines};
 
@@ -121,6 +123,7 @@ struct State {
     anchor: Anchor,
     /// The text itself has told what time it was when.
     anchored: bool,
+    boots: Boots,
     /// The latest time of the driver.
     now_boot_ns: u64,
     seqs: HashMap<GpuId, u64>,
@@ -148,6 +151,7 @@ impl<R: BufRead> Importer<R> {
             pid: assumed.pid,
             anchor: assumed.anchor,
             anchored: false,
+            boots: Boots::default(),
             now_boot_ns: 0,
             seqs: HashMap::new(),
             recorded: Vec::new(),
@@ -255,6 +259,19 @@ impl<R: BufRead> Iterator for Importer<R> {
 }
 
 impl State {
+    /// Goes by the first `anchor` of each boot.
+    fn take_anchor(&mut self, anchor: Anchor) {
+        let rebooted = self.boots.has_begun(anchor);
+        if rebooted {
+            self.now_boot_ns = 0;
+            self.seqs.clear();
+        }
+        if rebooted || !self.anchored {
+            self.anchor = anchor;
+            self.anchored = true;
+        }
+    }
+
     /// The event of the driver's line `raw`, or the gap that it tells of. Where it carries no time, `boot_ns`
     /// is taken.
     fn item(&mut self, gpu: GpuId, boot_ns: u64, raw: &[u8]) -> Item {

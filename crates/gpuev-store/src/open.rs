@@ -1,5 +1,6 @@
 //! Opening a history for reading: what is no whole history is refused at once, with the reason.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use gpuev::{Error, ErrorKind, Result};
@@ -12,14 +13,11 @@ use crate::schema::{self, Found};
 
 /// A read-only connection to the history at `path`, and the version of its schema.
 pub(crate) fn read_only(path: &Path) -> Result<(Connection, u32)> {
-    let length = std::fs::metadata(path).map_err(|error| {
+    let metadata = std::fs::metadata(path).map_err(|error| {
         Error::io(format!("open {}", path.display()), error)
             .with_hint("`gpuev record -o FILE` makes a history")
     })?;
-    if length.is_dir() {
-        let what = format!("open {}: it is a folder", path.display());
-        return Err(Error::new(ErrorKind::InvalidInput, what).with_hint("name a file in it"));
-    }
+    check_file(path, &metadata)?;
     let connection = connect(path)?;
     let Found::History(version) = schema::examine(&connection, path)? else {
         let what = format!("{}: an empty file, not a history", path.display());
@@ -29,6 +27,17 @@ pub(crate) fn read_only(path: &Path) -> Result<(Connection, u32)> {
     };
     check_length(&connection, path)?;
     Ok((connection, version))
+}
+
+/// A folder is none, and what is a device or a pipe cannot be one: SQLite would put its log beside it, or wait.
+pub(crate) fn check_file(path: &Path, metadata: &Metadata) -> Result<()> {
+    let (what, hint) = match metadata.file_type() {
+        file if file.is_file() => return Ok(()),
+        file if file.is_dir() => ("a folder", "name a file in it"),
+        _ => ("no file, but a device or a pipe", "name a file"),
+    };
+    let what = format!("open {}: it is {what}", path.display());
+    Err(Error::new(ErrorKind::InvalidInput, what).with_hint(hint))
 }
 
 /// A file in a folder that may not be written needs to be told that nobody writes it: SQLite cannot make

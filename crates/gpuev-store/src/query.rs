@@ -1,6 +1,6 @@
 //! Which part of a history is wanted.
 
-use gpuev::{Filter, GpuId, Record, decode};
+use gpuev::{Filter, GpuId, Record};
 
 use crate::row::Row;
 
@@ -78,7 +78,7 @@ impl Query {
         let (from, to) = row.unix_range_ns();
         self.wants_time(from, to)
             && self.filter.as_ref().is_none_or(|filter| match row {
-                Row::Event(facts) => filter.passes(facts.gpu, &decode(facts.raw)),
+                Row::Event(facts, record) => filter.passes(facts.gpu, record),
                 Row::Gap(gap) => filter.passes_gpu(gap.gpu),
             })
     }

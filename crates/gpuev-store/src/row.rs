@@ -3,15 +3,18 @@
 //! A row keeps what cannot be had from the line: the driver's time, the pid and all else that the line says
 //! is read from it again, by the code that read it the first time.
 
-use gpuev::{Clock, Comm, Event, EventFacts, EventTime, Gap, GapCause, GpuId, Item, decode};
+use gpuev::{
+    Clock, Comm, Event, EventFacts, EventTime, EventView, Gap, GapCause, GpuId, Item, Record,
+    decode,
+};
 
 use crate::value::{Text, bytes, signed, unsigned};
 
 /// An item as it lies in the file, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub enum Row<'a> {
-    /// An event.
-    Event(EventFacts<'a>),
+    /// An event, and what its line decodes to.
+    Event(EventFacts<'a>, Record<'a>),
     /// A gap.
     Gap(&'a Gap),
 }
@@ -31,7 +34,7 @@ impl Row<'_> {
     #[must_use]
     pub fn to_item(&self) -> Item {
         match *self {
-            Self::Event(facts) => Item::Event(Event::from_facts(facts)),
+            Self::Event(facts, record) => Item::Event(EventView { facts, record }.into()),
             Self::Gap(gap) => Item::Gap(gap.clone()),
         }
     }
@@ -40,7 +43,7 @@ impl Row<'_> {
     #[must_use]
     pub fn gpu(&self) -> GpuId {
         match self {
-            Self::Event(facts) => facts.gpu,
+            Self::Event(facts, _) => facts.gpu,
             Self::Gap(gap) => gap.gpu,
         }
     }
@@ -49,7 +52,7 @@ impl Row<'_> {
     #[must_use]
     pub fn unix_range_ns(&self) -> (i64, i64) {
         match self {
-            Self::Event(facts) => (facts.time.unix_ns, facts.time.unix_ns),
+            Self::Event(facts, _) => (facts.time.unix_ns, facts.time.unix_ns),
             Self::Gap(gap) => gap_range_ns(gap),
         }
     }
@@ -84,23 +87,25 @@ pub(crate) fn insert_event(
 /// What [`read_event`] reads; the first ones are the first of the table, because SQLite walks over the rest.
 pub(crate) const EVENT_COLUMNS: &str = "id, gpu, process, received_boot_ns, unix_ns, raw, seq";
 
-/// The facts of an event from a row of [`EVENT_COLUMNS`].
+/// The event from a row of [`EVENT_COLUMNS`].
 pub(crate) fn read_event<'r>(
     row: &'r rusqlite::Row<'_>,
     gpu: GpuId,
     comm: Comm,
     doubtful: bool,
-) -> rusqlite::Result<EventFacts<'r>> {
+) -> rusqlite::Result<Row<'r>> {
     let received_boot_ns = unsigned(row.get_ref(3)?);
     let raw = bytes(row.get_ref(5)?);
-    let stamp = decode(raw).stamp();
+    let record = decode(raw);
+    let stamp = record.stamp();
     let time = EventTime {
         boot_ns: stamp.map_or(received_boot_ns, |stamp| stamp.boot_ns),
         clock: if stamp.is_some() { Clock::Driver } else { Clock::Receipt },
         received_boot_ns,
         unix_ns: signed(row.get_ref(4)?),
     };
-    Ok(EventFacts { gpu, seq: unsigned(row.get_ref(6)?), time, doubtful, comm, raw })
+    let seq = unsigned(row.get_ref(6)?);
+    Ok(Row::Event(EventFacts { gpu, seq, time, doubtful, comm, raw }, record))
 }
 
 pub(crate) const INSERT_GAP: &str = "INSERT INTO gap VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

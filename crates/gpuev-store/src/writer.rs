@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::failure::failed;
 use crate::lock::{WriterLock, beside};
 use crate::note::{self, Note, insert_note};
+use crate::open::check_file;
 use crate::packed::{Packer, SourceKey};
 use crate::process::{ProcessNumbers, Undescribed, describe};
 use crate::retention::Retention;
@@ -65,6 +66,9 @@ impl Writer {
     /// Where another writer has it, where it is something else than a history or a newer one, and where the
     /// system refuses.
     pub fn open(path: &Path, session: &Session) -> Result<Self> {
+        if let Ok(there) = std::fs::metadata(path) {
+            check_file(path, &there)?;
+        }
         let lock = WriterLock::take(path)?;
         let mut connection = connect(path)?;
         schema::prepare(&mut connection, path)?;

@@ -376,7 +376,13 @@ impl Event {
     /// The process's name as raw bytes: the line's own, else what `/proc` had at receipt.
     #[must_use]
     pub fn process(&self) -> Option<&[u8]> {
-        process_of(&self.record(), &self.comm)
+        self.process_in(&self.record())
+    }
+
+    /// As [`process`](Self::process), `record` being this event's.
+    #[must_use]
+    pub fn process_in<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
+        process_of(record, &self.comm)
     }
 
     /// How much it matters by itself.

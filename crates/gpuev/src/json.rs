@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use gpuev_kfd::{Access, FaultOutcome, names};
+use gpuev_kfd::{Access, FaultOutcome, Record, names};
 
 use crate::event::{Event, EventData, Gap, Item, Migration, pid_of, process_of, severity_of};
 use crate::health::Health;
@@ -29,8 +29,12 @@ pub fn write_item(out: &mut String, item: &Item) {
 
 /// Appends `event` as one JSON object, without a newline.
 pub fn write_event(out: &mut String, event: &Event) {
+    write_decoded(out, event, event.record());
+}
+
+/// As [`write_event`], `record` being what the event's line decodes to.
+pub fn write_decoded(out: &mut String, event: &Event, record: Record<'_>) {
     let facts = event.facts();
-    let record = event.record();
     let mut json = Object::begin(out, "event");
     json.number("seq", event.seq);
     json.word("type", event.type_name());

@@ -56,7 +56,15 @@ pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
     let writer = Writer::open(&path, &session)?.with_retention(retention);
     let processes = Processes::of(&source.machine);
     let recorder = Recorder::start(writer, subscription, processes)?;
-    let program = Program::start(&args.program)?;
+    let program = match Program::start(&args.program) {
+        Ok(program) => program,
+        Err(failure) => {
+            // The history is left whole, and nothing beside it.
+            drop(monitor);
+            recorder.finish()?;
+            return Err(failure);
+        }
+    };
     let feeding = source.begin()?;
     let (over, told) = mpsc::channel::<()>();
     let ends = match &program.0 {

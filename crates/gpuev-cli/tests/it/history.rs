@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use gpuev_sim::SimMachine;
+
+use crate::machine::{end, possible, start_command_on, thermal};
 use crate::program::{Running, command, ended, has_thread, parse, run};
 
 pub(crate) fn record(path: &Path, source: &str) {
@@ -56,6 +59,25 @@ fn what_is_no_history_is_told() {
     let ended = run(["replay", path.to_str().unwrap(), "--from", "soon"]);
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("10m ago"), "{ended:?}");
+    let ended = run(["replay", path.to_str().unwrap(), "--from", "1m ago", "--to", "2m ago"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("--from is not before --to"), "{ended:?}");
+}
+
+#[test]
+fn a_program_that_cannot_be_started_leaves_a_whole_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.db");
+    let file = path.to_str().unwrap();
+    let ended = run(["record", "--source", "sim:idle", "-o", file, "--", "/nowhere/program"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("start /nowhere/program"), "{ended:?}");
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    assert_eq!(
+        left.map(|file| file.unwrap().path()).collect::<Vec<_>>(),
+        std::slice::from_ref(&path)
+    );
+    assert_eq!(run(["replay", file, "--json"]).good().out, "");
 }
 
 #[test]
@@ -142,6 +164,54 @@ fn a_recorded_program_keeps_its_streams_and_its_exit_code() {
         assert_eq!(output.stdout, b"from here\n");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.ends_with("MiB)\n") && !said.contains('\r'), "no progress line: {said}");
+    }
+}
+
+#[test]
+fn what_happens_right_before_a_recorded_programs_end_is_recorded() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.db");
+    let mut record = command(["record", "-o"]);
+    record.arg(&file).args(["--", "cat"]).stdin(Stdio::piped());
+    let mut recording = start_command_on(&sim, record);
+    (0..100).for_each(|count| sim.emit(0, &thermal(count)));
+    // `cat` ends with its input.
+    drop(recording.child().stdin.take());
+    let ended = end(recording).good();
+    assert!(ended.err.starts_with("gpuev: 100 events, 0 gaps in "), "{ended:?}");
+    let replayed = run(["replay", file.to_str().unwrap(), "--json"]).good().json();
+    let counts: Vec<_> = replayed.iter().map(|event| event["data"]["count"].as_u64()).collect();
+    assert_eq!(counts, (0..100).map(Some).collect::<Vec<_>>());
+}
+
+/// At any moment: what is there is whole, begins with the first event and has no hole.
+#[test]
+fn a_killed_recorder_leaves_a_history_without_a_hole() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..8 {
+        let path = folder.path().join(format!("{round}.db"));
+        let file = path.to_str().unwrap();
+        let source = format!("sim:mixed,rate=20000,seed={round}");
+        let mut running = Running::start(["record", "--source", &source, "-o", file]);
+        // The log of SQLite grows with what is recorded, after what it takes to begin: another moment in each round.
+        let log = folder.path().join(format!("{round}.db-wal"));
+        let length = || std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        while length() < 400_000 + 60_000 * round {
+            assert_eq!(running.child.try_wait().unwrap(), None, "it has ended");
+            std::thread::yield_now();
+        }
+        running.child.kill().unwrap();
+        running.child.wait().unwrap();
+        let items = run(["replay", file, "--json"]).good().json();
+        let events = items.iter().filter(|item| item["record"] == "event");
+        assert!(events.zip(0..).all(|(event, seq)| event["seq"] == seq), "round {round}");
+        run(["record", "--source", "sim:mixed,count=1", "-o", file]).good();
+        let both = run(["replay", file, "--json"]).good().json();
+        assert!(both.starts_with(&items) && both.len() > items.len());
     }
 }
 

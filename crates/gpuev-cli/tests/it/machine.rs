@@ -45,7 +45,13 @@ pub(crate) fn end_on(sim: &SimMachine, command: Command) -> Ended {
 /// that is for nobody. Its last thread starts after that.
 pub(crate) fn start_on(sim: &SimMachine, args: &[&str]) -> Running {
     let mut command = Command::new(PROGRAM);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args).stdin(Stdio::null());
+    start_command_on(sim, command)
+}
+
+/// The same of a command that has its arguments and its input.
+pub(crate) fn start_command_on(sim: &SimMachine, mut command: Command) -> Running {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Run::new(sim).spawn(command).unwrap();
     while !has_thread(running.id(), "gpuev-end") {
         assert_eq!(running.child().try_wait().unwrap(), None, "it has ended");

@@ -62,7 +62,8 @@ fn a_count_of_nothing_makes_no_sense() {
     let ended = run(["watch", "--source", "sim", "--count", "0"]);
     assert_eq!(ended.code, Some(2));
     let says = |what: &str| assert!(ended.err.contains(what), "{}", ended.err);
-    ["--count", "1 or more"].map(says);
+    says("--count");
+    says("1 or more");
 }
 
 #[test]

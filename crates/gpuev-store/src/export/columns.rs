@@ -4,7 +4,9 @@ use std::fmt;
 
 use gpuev::message::Escaped;
 use gpuev::span::{Direction, Span, SpanData};
-use gpuev::{Access, Bdf, Event, EventData, FaultOutcome, Gap, GpuId, Migration, UniqueId, names};
+use gpuev::{
+    Access, Bdf, Event, EventData, FaultOutcome, Gap, GpuId, Migration, UniqueId, names, pid_of,
+};
 
 use super::Record;
 
@@ -113,7 +115,7 @@ impl<'a> Row<'a> {
     /// `session` is the number of the session that it is of.
     pub(super) fn of(record: Record<'a>, session: Option<i64>) -> Self {
         let data = match record {
-            Record::Event(event) => Some(event.data()),
+            Record::Event(_, record) => Some(EventData::of(&record)),
             _ => None,
         };
         Self { session, record, data }
@@ -121,7 +123,7 @@ impl<'a> Row<'a> {
 
     fn event(&self) -> Option<&'a Event> {
         match self.record {
-            Record::Event(event) => Some(event),
+            Record::Event(event, _) => Some(event),
             _ => None,
         }
     }
@@ -142,7 +144,7 @@ impl<'a> Row<'a> {
 
     fn kind(&self) -> &'static str {
         match self.record {
-            Record::Event(_) => "event",
+            Record::Event(..) => "event",
             Record::Gap(_) => "gap",
             Record::Span(_) => "span",
         }
@@ -150,7 +152,7 @@ impl<'a> Row<'a> {
 
     fn gpu(&self) -> GpuId {
         match self.record {
-            Record::Event(event) => event.gpu,
+            Record::Event(event, _) => event.gpu,
             Record::Gap(gap) => gap.gpu,
             Record::Span(span) => span.gpu,
         }
@@ -158,7 +160,7 @@ impl<'a> Row<'a> {
 
     fn unix_ns(&self) -> Option<i64> {
         match self.record {
-            Record::Event(event) => Some(event.time.unix_ns),
+            Record::Event(event, _) => Some(event.time.unix_ns),
             Record::Gap(gap) => Some(gap.unix_ns),
             Record::Span(span) => span.time().map(|time| time.unix_ns),
         }
@@ -166,7 +168,7 @@ impl<'a> Row<'a> {
 
     fn type_name(&self) -> Option<&'static str> {
         match self.record {
-            Record::Event(event) => Some(event.type_name()),
+            Record::Event(event, _) => Some(event.type_name()),
             Record::Gap(_) => None,
             Record::Span(span) => Some(span.kind().name()),
         }
@@ -174,7 +176,7 @@ impl<'a> Row<'a> {
 
     fn clock(&self) -> Option<&'static str> {
         match self.record {
-            Record::Event(event) => Some(event.time.clock.name()),
+            Record::Event(event, _) => Some(event.time.clock.name()),
             Record::Gap(_) => None,
             Record::Span(span) => Some(span.clock().name()),
         }
@@ -182,14 +184,18 @@ impl<'a> Row<'a> {
 
     fn process(&self) -> Option<&'a [u8]> {
         match self.record {
-            Record::Event(event) => event.process(),
+            Record::Event(event, record) => event.process_in(&record),
             Record::Gap(_) => None,
             Record::Span(span) => span.process.bytes(),
         }
     }
 
     fn pid(&self) -> Option<u32> {
-        self.span().map_or_else(|| self.event()?.pid(), |span| span.pid)
+        match self.record {
+            Record::Event(_, record) => pid_of(&record),
+            Record::Gap(_) => None,
+            Record::Span(span) => span.pid,
+        }
     }
 
     fn span_data(&self) -> Option<SpanData> {

@@ -21,7 +21,7 @@ pub enum Entry {
 impl Entry {
     pub(super) fn record(&self) -> Record<'_> {
         match self {
-            Self::Item(Item::Event(event)) => Record::Event(event),
+            Self::Item(Item::Event(event)) => Record::Event(event, event.record()),
             Self::Item(Item::Gap(gap)) => Record::Gap(gap),
             Self::Span(span) => Record::Span(span),
         }

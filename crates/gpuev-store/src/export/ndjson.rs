@@ -24,7 +24,7 @@ impl<W: Write> Ndjson<W> {
     pub(super) fn push(&mut self, record: Record<'_>) -> io::Result<()> {
         let out = &mut self.0.text;
         match record {
-            Record::Event(event) => json::write_event(out, event),
+            Record::Event(event, record) => json::write_decoded(out, event, record),
             Record::Gap(gap) => json::write_gap(out, gap),
             Record::Span(span) => json::write_span(out, span),
         }

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use gpuev::json::Object;
 use gpuev::message::{Escaped, Printable};
 use gpuev::span::{Direction, Outcome, Span, SpanData};
-use gpuev::{Access, Event, EventData, EventTime, Gap, GpuId, names};
+use gpuev::{Access, Event, EventData, EventTime, Gap, GpuId, names, pid_of};
 
 use super::{Buffered, Record};
 use counters::Counters;
@@ -46,9 +46,9 @@ impl<W: Write> Trace<W> {
         let Self { page, tracks, counters } = self;
         page.clock.note(record);
         match record {
-            Record::Event(event) => {
+            Record::Event(event, record) => {
                 page.last_ns = page.last_ns.max(event.time.received_boot_ns);
-                page.instant(tracks, event);
+                page.instant(tracks, event, &record);
                 counters.count(page, tracks, event);
             }
             Record::Gap(gap) => {
@@ -100,7 +100,7 @@ impl SessionClock {
             return;
         }
         let (boot_ns, unix_ns) = match record {
-            Record::Event(Event { time, .. }) => (time.boot_ns, time.unix_ns),
+            Record::Event(Event { time, .. }, _) => (time.boot_ns, time.unix_ns),
             Record::Gap(gap) => (gap.to_boot_ns, gap.unix_ns),
             Record::Span(span) => match span.time() {
                 Some(time) => (time.boot_ns, time.unix_ns),
@@ -236,15 +236,15 @@ impl<W: Write> Page<W> {
         });
     }
 
-    fn instant(&mut self, tracks: &mut Tracks, event: &Event) {
-        let (scope, topic) = match event.data() {
+    fn instant(&mut self, tracks: &mut Tracks, event: &Event, record: &gpuev::Record<'_>) {
+        let (scope, topic) = match EventData::of(record) {
             EventData::VmFault | EventData::UnmapFromGpu { .. } => ("t", Topic::Process),
             EventData::PreReset { .. } | EventData::PostReset { .. } => ("p", Topic::Gpu),
             EventData::ThermalThrottle { .. } | EventData::Unknown { .. } => ("t", Topic::Gpu),
             _ => return,
         };
-        let pid = if topic == Topic::Gpu { None } else { event.pid() };
-        let of = Subject { gpu: event.gpu, pid, process: event.process(), topic };
+        let pid = if topic == Topic::Gpu { None } else { pid_of(record) };
+        let of = Subject { gpu: event.gpu, pid, process: event.process_in(record), topic };
         let track = tracks.instant(self, of);
         let at = self.clock.at(event.time.boot_ns);
         self.event("i", track, |json| {

@@ -7,7 +7,7 @@
 //! kfd-123 [002] 0.000017: kfd_smi_event: 2026-11-22 11:45:01 +0000 3 1 RAS error
 //! ```
 //!
-//! The first line that has both a time of the driver and a wall time tells how the two go together.
+//! The first line of a boot that has both a time of the driver and a wall time tells how the two go together.
 
 use gpuev::time::Anchor;
 use gpuev::{Bdf, EventData, GpuId, decode};
@@ -32,15 +32,12 @@ pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
         None => (first_gpu(state)?, rest),
     };
     match decode(raw).stamp() {
-        Some(stamp) if !state.anchored => {
-            state.anchor = Anchor { boot_ns: stamp.boot_ns, unix_ns };
-            state.anchored = true;
-        }
+        Some(stamp) => state.take_anchor(Anchor { boot_ns: stamp.boot_ns, unix_ns }),
         // Whatever was assumed, the machine was up by then.
         None if !state.anchored && unix_ns < state.anchor.unix_ns_of(0) => {
             state.anchor = Anchor { boot_ns: 0, unix_ns };
         }
-        _ => {}
+        None => {}
     }
     item(gpu, boot_ns_at(state.anchor, unix_ns), raw, state)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use gpuev::time::Anchor;
 use gpuev::{Item, Result};
 
+use super::boots::Boots;
 use super::{Entry, Importer};
 use crate::session::Session;
 use crate::writer::Writer;
@@ -14,7 +15,7 @@ use crate::writer::Writer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Imported {
-    /// Sessions begun in the history: those that the text tells of, else one.
+    /// Sessions begun in the history: those that the text tells of, else one for each boot of the machine.
     pub sessions: u64,
     /// Events.
     pub events: u64,
@@ -30,16 +31,20 @@ pub struct Imported {
 pub fn import_history<R: BufRead>(importer: &mut Importer<R>, path: &Path) -> Result<Imported> {
     let mut imported = Imported::default();
     let mut history: Option<Open> = None;
+    let mut boots = Some(Boots::default());
     while let Some(entry) = importer.next_entry()? {
         match entry {
             Entry::Session(session) => {
-                if let Some(before) = history.take() {
-                    before.close()?;
-                }
+                // The text itself says where they begin.
+                boots = None;
+                close(history.take())?;
                 imported.sessions += 1;
                 history = Some(Open::begin(path, &session)?);
             }
             Entry::Item(item) => {
+                if boots.as_mut().is_some_and(|boots| boots.has_begun(anchor_of(&item))) {
+                    close(history.take())?;
+                }
                 let open = match &mut history {
                     Some(open) => open,
                     none => {
@@ -65,6 +70,10 @@ pub fn import_history<R: BufRead>(importer: &mut Importer<R>, path: &Path) -> Re
     };
     open.close()?;
     Ok(imported)
+}
+
+fn close(session: Option<Open>) -> Result<()> {
+    session.map_or(Ok(()), Open::close)
 }
 
 /// A session that is written.

@@ -17,7 +17,7 @@ const LOG_PATH: &str = "GPUEV_TEST_LOG_PATH";
 
 /// How often a writer is killed; GPUEV_TEST_KILLS says otherwise.
 fn kills() -> u32 {
-    std::env::var("GPUEV_TEST_KILLS").map_or(50, |kills| kills.parse().unwrap())
+    std::env::var("GPUEV_TEST_KILLS").map_or(160, |kills| kills.parse().unwrap())
 }
 
 /// The same numbers in every run (Knuth's MMIX generator).

@@ -296,6 +296,69 @@ fn an_import_of_nothing_is_a_history_of_nothing() {
     assert_eq!(exported(&path), "");
 }
 
+/// What `gpuev watch --json` wrote before and after a reboot, one behind the other, and no word of sessions.
+#[test]
+fn a_text_that_goes_on_after_a_reboot_is_two_sessions() {
+    let event = |boot: i64, boot_ns: u64| {
+        let line = format!("7 {boot_ns} -9 @1(1b11) W");
+        let Item::Event(event) = crate::driver::event(0, 0, boot_ns + 40, line.as_bytes()) else {
+            panic!()
+        };
+        let mut facts = event.facts();
+        facts.time.unix_ns += boot * 3_600_000_000_000;
+        Item::Event(Event::from_facts(facts))
+    };
+    // The second boot is looked at later after its beginning than the first.
+    let before = [event(0, 5_000_000_000), event(0, 4_990_000_000), event(0, 9_000_000_000)];
+    let after = [event(1, 20_000_000_000), event(1, 19_990_000_000)];
+    let both = [&before[..], &after].concat();
+    let (_folder, path) = items::folder();
+    let text = String::from_utf8(export_facts(ExportFormat::Ndjson, &both)).unwrap();
+    assert_eq!(import_to(&path, &text).sessions, 2);
+    let history = History::open(&path).unwrap();
+    let sessions = history.sessions().unwrap();
+    let begun: Vec<_> = sessions.iter().map(|one| (one.first_item, one.session.started)).collect();
+    let hour = 3_600_000_000_000;
+    let anchor = |boot: i64, boot_ns: u64| Anchor {
+        boot_ns,
+        unix_ns: (BOOTED_UNIX_NS + boot * hour).saturating_add_unsigned(boot_ns),
+    };
+    assert_eq!(begun, [(1, anchor(0, 5_000_000_000)), (4, anchor(1, 20_000_000_000))]);
+    let time_of = |item: &Item| {
+        let Item::Event(event) = item else { panic!() };
+        event.time
+    };
+    let times: Vec<_> = items::read(&path, &Query::new()).iter().map(time_of).collect();
+    assert_eq!(times, both.iter().map(time_of).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_log_of_the_driver_that_goes_on_after_a_reboot_keeps_its_wall_times() {
+    let text = "\
+2026-11-22T00:00:05Z 7 5000000000 -9 @1(1b11) W
+2026-11-22T00:00:06Z 8 6000000000 -9 @1(1b11) M
+2026-11-22T01:00:07Z 7 7000000000 -9 @1(1b11) W
+2026-11-22T01:00:08Z 3 1 RAS error
+";
+    let events = events(ImportFormat::Driver, text);
+    let times: Vec<_> = events
+        .iter()
+        .map(|event| (event.time.boot_ns, event.time.unix_ns - BOOTED_UNIX_NS, event.seq))
+        .collect();
+    let second = 1_000_000_000;
+    let hour = 3_600_000_000_000;
+    let expected = [
+        (5_000_000_000, 5 * second, 0),
+        (6_000_000_000, 6 * second, 1),
+        (7_000_000_000, hour + 7 * second, 0),
+        (8_000_000_000, hour + 8 * second, 1),
+    ];
+    assert_eq!(times, expected);
+    let (_folder, path) = items::folder();
+    let mut importer = importer(ImportFormat::Driver, text.as_bytes());
+    assert_eq!(import_history(&mut importer, &path).unwrap().sessions, 2);
+}
+
 fn drained(format: ImportFormat, text: &[u8]) -> u64 {
     let mut entries = importer(format, text).lenient(true);
     let mut read = 0;

@@ -40,6 +40,20 @@ fn an_empty_file_a_folder_and_other_files() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }
 
+/// And nothing is left beside them.
+#[test]
+fn a_device_and_a_folder_are_not_written_to() {
+    let (folder, _) = folder();
+    for (path, told) in [(Path::new("/dev/null"), "device"), (folder.path(), "folder")] {
+        let error = Writer::open(path, &session()).unwrap_err();
+        assert!(error.to_string().contains(told) && error.hint().is_some(), "{error}");
+    }
+    assert!(refused(Path::new("/dev/null")).1.contains("device"));
+    for left in ["/dev/null.lock", "/dev/null-journal", "/dev/null-wal"] {
+        assert!(!Path::new(left).exists(), "{left}");
+    }
+}
+
 #[test]
 fn somebody_elses_database_is_left_alone() {
     let (_folder, path) = folder();

@@ -4,7 +4,7 @@
 //! the vector has grown to what is open at most, nothing is allocated.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, OccupiedEntry};
 
 use super::key::{Key, Seeds};
 use super::{Span, SpanKind};
@@ -80,11 +80,6 @@ impl OpenSpans {
         Place::some(self.stacks.get(key)?.bottom)
     }
 
-    /// The next older of the same key.
-    pub(super) fn below(&self, place: Place) -> Option<Place> {
-        Place::some(self.slot(place).below)
-    }
-
     /// The oldest of `kind`.
     pub(super) fn oldest(&self, kind: SpanKind) -> Option<Place> {
         Place::some(self.queues[kind as usize].oldest)
@@ -113,7 +108,7 @@ impl OpenSpans {
     }
 
     /// Opens `span`. Returns how many of `key` are open now.
-    pub(super) fn insert(&mut self, key: Key, span: Span, opened_ns: u64) -> u32 {
+    pub(super) fn insert(&mut self, key: Key, span: &Span, opened_ns: u64) -> u32 {
         let queue = &mut self.queues[span.kind() as usize];
         let index = self.free.last().copied().unwrap_or_else(|| {
             u32::try_from(self.slots.len()).expect("limits should keep the count below 2^32")
@@ -121,7 +116,7 @@ impl OpenSpans {
         let fresh = Stack { bottom: index, top: NONE, depth: 0 };
         let stack = self.stacks.entry(key).or_insert(fresh);
         let (below, older) = (stack.top, queue.newest);
-        let slot = Slot { key, span, opened_ns, below, above: NONE, older, newer: NONE };
+        let slot = Slot { key, span: *span, opened_ns, below, above: NONE, older, newer: NONE };
         stack.top = index;
         stack.depth += 1;
         queue.newest = index;
@@ -142,30 +137,26 @@ impl OpenSpans {
 
     /// Takes it out.
     pub(super) fn remove(&mut self, place: Place) -> Span {
-        self.leave_stack(place);
+        // Every open span is in its stack.
+        if let Entry::Occupied(stack) = self.stacks.entry(self.slot(place).key) {
+            leave_stack(stack, &mut self.slots, place);
+        }
         self.leave_queue(place);
         self.free.push(place.0);
         self.slot(place).span
     }
 
-    fn leave_stack(&mut self, place: Place) {
-        let Slot { key, below, above, .. } = *self.slot(place);
-        // Every open span is in its stack.
-        let Entry::Occupied(mut entry) = self.stacks.entry(key) else { return };
-        let stack = entry.get_mut();
-        stack.depth -= 1;
-        if stack.depth == 0 {
-            entry.remove();
-            return;
+    /// Takes out the newest of `key` that `fits`.
+    pub(super) fn take(&mut self, key: &Key, fits: impl Fn(&Span) -> bool) -> Option<Span> {
+        let Entry::Occupied(stack) = self.stacks.entry(*key) else { return None };
+        let mut place = Place::some(stack.get().top)?;
+        while !fits(&self.slots[place.0 as usize].span) {
+            place = Place::some(self.slots[place.0 as usize].below)?;
         }
-        match above {
-            NONE => stack.top = below,
-            above => self.slots[above as usize].below = below,
-        }
-        match below {
-            NONE => stack.bottom = above,
-            below => self.slots[below as usize].above = above,
-        }
+        leave_stack(stack, &mut self.slots, place);
+        self.leave_queue(place);
+        self.free.push(place.0);
+        Some(self.slot(place).span)
     }
 
     fn leave_queue(&mut self, place: Place) {
@@ -182,5 +173,23 @@ impl OpenSpans {
             NONE => queue.newest = older,
             newer => self.slots[newer as usize].older = older,
         }
+    }
+}
+
+fn leave_stack(mut entry: OccupiedEntry<'_, Key, Stack>, slots: &mut [Slot], place: Place) {
+    let Slot { below, above, .. } = slots[place.0 as usize];
+    let stack = entry.get_mut();
+    stack.depth -= 1;
+    if stack.depth == 0 {
+        entry.remove();
+        return;
+    }
+    match above {
+        NONE => stack.top = below,
+        above => slots[above as usize].below = below,
+    }
+    match below {
+        NONE => stack.bottom = above,
+        below => slots[below as usize].above = above,
     }
 }

@@ -106,7 +106,7 @@ pub struct Spans {
 }
 
 /// What an end says.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct End {
     key: Key,
     /// As it is reported where no start is found.
@@ -174,8 +174,8 @@ impl Spans {
     ) {
         self.advance(facts.time.received_boot_ns, &mut done);
         match role(facts, record) {
-            Some(Role::Start(span)) => self.start(span, facts.time, &mut done),
-            Some(Role::End(end)) => self.end(end, facts.time, &mut done),
+            Some(Role::Start(mut span)) => self.start(&mut span, facts.time, &mut done),
+            Some(Role::End(end)) => self.end(&end, facts.time, &mut done),
             Some(Role::Reschedule(span)) => self.reschedule(&span),
             None => {}
         }
@@ -204,14 +204,15 @@ impl Spans {
         })
     }
 
-    fn start(&mut self, mut span: Span, time: EventTime, done: Done<'_>) {
-        let key = Key::of(&span);
+    fn start(&mut self, span: &mut Span, time: EventTime, done: Done<'_>) {
+        let key = Key::of(span);
         if let Some(held) = self.take_held(&key, time.boot_ns) {
-            return done(closed(span, &held.end));
+            close(span, &held.end);
+            return done(*span);
         }
         let kind = span.kind();
         if kind == SpanKind::Process {
-            self.process_over(&span, done);
+            self.process_over(span, done);
         }
         let blind = self.blind_until.get(&GpuKey::of(span.gpu));
         span.across_gap = blind.is_some_and(|until| time.boot_ns <= *until);
@@ -225,21 +226,16 @@ impl Spans {
         self.deadline_ns = self.deadline_ns.min(due);
     }
 
-    fn end(&mut self, end: End, time: EventTime, done: Done<'_>) {
+    fn end(&mut self, end: &End, time: EventTime, done: Done<'_>) {
         if end.span.kind() == SpanKind::Process {
             self.process_over(&end.span, done);
         }
-        let began = |place: &Place| {
-            let start = self.open.span(*place).start;
-            start.is_some_and(|start| start.boot_ns <= time.boot_ns)
-        };
-        let newest = self.open.newest(&end.key);
-        let mut stack = std::iter::successors(newest, |place| self.open.below(*place));
-        if let Some(place) = stack.find(began) {
-            let start = self.open.remove(place);
-            done(closed(start, &end));
+        let began = |span: &Span| span.start.is_some_and(|start| start.boot_ns <= time.boot_ns);
+        if let Some(mut span) = self.open.take(&end.key, began) {
+            close(&mut span, end);
+            done(span);
         } else if time.clock == Clock::Driver && self.limits.reorder_ns > 0 {
-            self.hold(Held { end, boot_ns: time.boot_ns, since_ns: self.now_ns }, done);
+            self.hold(Held { end: *end, boot_ns: time.boot_ns, since_ns: self.now_ns }, done);
         } else {
             done(end.span);
         }
@@ -375,10 +371,10 @@ impl Spans {
     }
 }
 
-/// `start` with what its end says.
-fn closed(start: Span, end: &End) -> Span {
+/// Adds to a start what its end says.
+fn close(span: &mut Span, end: &End) {
     let End { span: told, outcome, .. } = end;
-    let mut span = Span { end: told.end, outcome: *outcome, ..start };
+    (span.end, span.outcome) = (told.end, *outcome);
     span.doubtful |= told.doubtful;
     if span.process == Comm::NONE {
         span.process = told.process;
@@ -394,9 +390,9 @@ fn closed(start: Span, end: &End) -> Span {
         }
         _ => {}
     }
-    span
 }
 
+#[inline]
 fn role(facts: &EventFacts<'_>, record: &Record<'_>) -> Option<Role> {
     let data = EventData::of(record);
     Some(match data {
