@@ -11,4 +11,5 @@ mod otlp;
 mod outbox;
 mod smtp;
 mod spool;
+mod tls;
 mod webhook;

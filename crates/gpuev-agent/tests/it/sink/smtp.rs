@@ -9,38 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use gpuev_agent::AlertState;
 use gpuev_agent::sink::{Notice, Settings, Sinks};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::fixture::{Told, change, context, counted, until};
+use super::tls::certified;
 use crate::servers::{free_port, has};
-
-/// Makes a certificate for `localhost` and tells server's settings; the certificate is in `folder`/cert.
-fn tls(folder: &Path) -> Arc<ServerConfig> {
-    let (cert, key) = (folder.join("cert"), folder.join("key"));
-    let config = "[req]\ndistinguished_name = dn\nx509_extensions = ext\n[dn]\n[ext]\n\
-                  subjectAltName = DNS:localhost\nbasicConstraints = critical, CA:FALSE\n";
-    fs::write(folder.join("config"), config).unwrap();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args([Path::new("-config"), &folder.join("config")])
-        .args([Path::new("-keyout"), &key, Path::new("-out"), &cert])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from_pem_file(&cert).unwrap()],
-            PrivateKeyDer::from_pem_file(&key).unwrap(),
-        );
-    Arc::new(config.unwrap())
-}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Does {
@@ -215,7 +188,7 @@ fn mails_arrive_over_tls_and_only_over_tls() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mailer = Mailer::new(Some(tls(folder.path())));
+    let mailer = Mailer::new(Some(certified(folder.path(), "cert")));
     fs::write(folder.path().join("password"), "s3cret\n").unwrap();
     let base = folder.path().display();
     let more = format!(
@@ -248,7 +221,7 @@ fn a_certificate_that_nobody_vouches_for_is_not_trusted() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mailer = Mailer::new(Some(tls(folder.path())));
+    let mailer = Mailer::new(Some(certified(folder.path(), "cert")));
     let told = Told::default();
     let sinks = start(folder.path(), &mailer, "to = [\"ops@example.org\"]\n", &told);
     sinks.change(&change("a1", AlertState::Firing));
