@@ -3,6 +3,7 @@
 pub(crate) mod fixture;
 
 mod alertmanager;
+mod chaos;
 mod crash;
 mod exec;
 mod file;

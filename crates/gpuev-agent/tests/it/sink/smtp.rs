@@ -16,7 +16,7 @@ use super::tls::certified;
 use crate::servers::{free_port, has};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Does {
+pub(super) enum Does {
     Takes,
     /// Says this at the end of a mail.
     Says(&'static str),
@@ -26,21 +26,21 @@ enum Does {
 
 /// Mails that were taken: from, to, and text; and every command that came.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     mails: Vec<(String, Vec<String>, String)>,
     commands: Vec<String>,
     connections: usize,
 }
 
-struct Mailer {
-    port: u16,
-    does: Arc<Mutex<Does>>,
+pub(super) struct Mailer {
+    pub(super) port: u16,
+    pub(super) does: Arc<Mutex<Does>>,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Mailer {
     /// With `tls`, it wants STARTTLS first.
-    fn new(tls: Option<Arc<ServerConfig>>) -> Self {
+    pub(super) fn new(tls: Option<Arc<ServerConfig>>) -> Self {
         let mailer = Self {
             port: free_port(),
             does: Arc::new(Mutex::new(Does::Takes)),
@@ -57,7 +57,7 @@ impl Mailer {
         mailer
     }
 
-    fn mails(&self) -> Vec<(String, Vec<String>, String)> {
+    pub(super) fn mails(&self) -> Vec<(String, Vec<String>, String)> {
         self.seen.lock().unwrap().mails.clone()
     }
 
@@ -162,7 +162,7 @@ fn start(folder: &Path, mailer: &Mailer, more: &str, told: &Told) -> Sinks {
     Sinks::start(&settings, context(folder, told)).unwrap()
 }
 
-fn header<'a>(mail: &'a str, name: &str) -> &'a str {
+pub(super) fn header<'a>(mail: &'a str, name: &str) -> &'a str {
     let found = mail.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     found.unwrap_or_else(|| panic!("no {name}: {mail}"))
 }
