@@ -81,7 +81,7 @@ fn everything_happens(sim: &SimMachine, round: u32) -> u64 {
     ];
     for gpu in 0..2 {
         events.iter().for_each(|event| sim.emit(gpu, event));
-        sim.add_ras_error(gpu, RasBlock::Umc, round % 2 == 0).unwrap();
+        sim.add_ras_error(gpu, RasBlock::Umc, round.is_multiple_of(2)).unwrap();
     }
     2 * events.len() as u64
 }
@@ -101,7 +101,7 @@ fn agent(sim: &SimMachine, state: &Path) -> Agent {
 fn values(prometheus: &Server, query: &str) -> Vec<f64> {
     let answer = prometheus.get(&format!("/api/v1/query?query={}", encoded(query)));
     assert_eq!(answer["status"], "success", "{query}: {answer}");
-    assert_eq!(answer["infos"].as_array().map(Vec::len).unwrap_or(0), 0, "{query}: {answer}");
+    assert_eq!(answer["infos"].as_array().map_or(0, Vec::len), 0, "{query}: {answer}");
     let found = answer["data"]["result"].as_array().unwrap().iter();
     found.map(|one| one["value"][1].as_str().unwrap().parse().unwrap()).collect()
 }
@@ -128,7 +128,7 @@ fn every_query_of_the_dashboard_has_an_answer() {
         if agent.shared().status().signals >= told {
             round += 1;
             told += everything_happens(&sim, round);
-            if round % 5 == 0 {
+            if round.is_multiple_of(5) {
                 agent.shared().let_go();
                 agent.shared().take_back().unwrap();
             }

@@ -96,7 +96,7 @@ impl Field {
         for _ in 0..5 {
             self.offered += 1;
             self.offer(AlertState::Firing);
-            if self.offered % 2 == 0 {
+            if self.offered.is_multiple_of(2) {
                 self.offer(AlertState::Resolved);
             }
         }
