@@ -8,6 +8,7 @@ mod task_bench;
 mod task_deny;
 mod task_fuzz;
 mod task_instructions;
+mod task_package;
 mod task_packages;
 mod task_python;
 mod task_test;
@@ -28,6 +29,7 @@ usage: cargo xtask TASK
   tidy [FOLDER]           check the repository's own rules
   bench [SUITE…]          measure everything, or the suites named, and print one table
   fuzz [SECONDS [TARGET…]]  run the fuzz targets, a minute each by default; needs nightly
+  package [deb] [static]  make the Debian package and the self-contained program
   instructions [--bless]  count the decoder's instructions against the recorded figures; needs valgrind
 ";
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         "bench" => task_bench::run(rest),
         "fuzz" => task_fuzz::run(rest),
         "instructions" => task_instructions::run(rest),
+        "package" => task_package::run(rest),
         _ => return usage(),
     };
     match done {

@@ -32,6 +32,7 @@ const TARGETS: [(&str, Reach); 16] = [
     ("summarise 10 million events", Reach::AtMost(2.0)),
     ("processor cores, agent at 100000/s", Reach::AtMost(0.5)),
     ("memory, agent at 100000/s", Reach::AtMost(64.0)),
+    ("yield, ", Reach::AtMost(100.0)),
     ("Python read", Reach::AtMost(500.0)),
     ("Python import", Reach::AtMost(30.0)),
 ];

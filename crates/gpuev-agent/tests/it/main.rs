@@ -9,6 +9,7 @@ mod alert_life;
 mod attribution;
 mod campaign;
 mod config;
+mod dashboard;
 mod documents;
 mod health;
 mod http;

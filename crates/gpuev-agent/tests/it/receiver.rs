@@ -7,6 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// Where its redirects lead: to itself, so that it sees who follows one.
+pub(crate) const ELSEWHERE: &str = "/elsewhere";
+
 /// What it does with requests.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Does {
@@ -39,6 +44,7 @@ impl Request {
 
 pub(crate) struct Receiver {
     pub(crate) port: u16,
+    tls: Option<Arc<ServerConfig>>,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
 }
@@ -52,13 +58,22 @@ struct State {
 
 impl Receiver {
     pub(crate) fn new(does: Does) -> Self {
+        Self::over(does, None)
+    }
+
+    /// One that speaks TLS.
+    pub(crate) fn with_tls(does: Does, tls: Arc<ServerConfig>) -> Self {
+        Self::over(does, Some(tls))
+    }
+
+    fn over(does: Does, tls: Option<Arc<ServerConfig>>) -> Self {
         let state = Arc::new(State {
             does: Mutex::new(does),
             taken: Mutex::default(),
             seen: Mutex::default(),
             stops: AtomicBool::new(false),
         });
-        let mut receiver = Self { port: crate::servers::free_port(), state, thread: None };
+        let mut receiver = Self { port: crate::servers::free_port(), tls, state, thread: None };
         receiver.start();
         receiver
     }
@@ -84,13 +99,19 @@ impl Receiver {
     pub(crate) fn start(&mut self) {
         self.state.stops.store(false, Ordering::SeqCst);
         let listener = TcpListener::bind(("127.0.0.1", self.port)).unwrap();
-        let state = self.state.clone();
+        let (state, tls) = (self.state.clone(), self.tls.clone());
         self.thread = Some(std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if state.stops.load(Ordering::SeqCst) {
                     return;
                 }
-                let _gone = serve(&state, stream.unwrap());
+                let _gone = match &tls {
+                    None => serve(&state, stream.unwrap()),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(tls.clone()).unwrap();
+                        serve(&state, StreamOwned::new(connection, stream.unwrap()))
+                    }
+                };
             }
         }));
     }
@@ -114,11 +135,12 @@ impl Drop for Receiver {
 }
 
 /// One request for each connection.
-fn serve(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
-    let request = read(&stream)?;
+fn serve(state: &State, mut stream: impl Read + Write) -> std::io::Result<()> {
+    let request = read(&mut stream)?;
     *state.seen.lock().unwrap() += 1;
     let does = *state.does.lock().unwrap();
     let status = match does {
+        _ if request.path == ELSEWHERE => 200,
         Does::Answers(status) => status,
         Does::Slow(time) => {
             std::thread::sleep(time);
@@ -127,9 +149,9 @@ fn serve(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
         Does::HangsUp => return Ok(()),
     };
     let more = match status {
-        300..400 => "Location: http://127.0.0.1:1/elsewhere\r\n",
-        429 => "Retry-After: 0\r\n",
-        _ => "",
+        300..400 => format!("Location: {ELSEWHERE}\r\n"),
+        429 => "Retry-After: 0\r\n".to_owned(),
+        _ => String::new(),
     };
     if (200..300).contains(&status) {
         state.taken.lock().unwrap().push(request);
@@ -137,10 +159,11 @@ fn serve(state: &State, mut stream: TcpStream) -> std::io::Result<()> {
     write!(
         stream,
         "HTTP/1.1 {status} X\r\nConnection: close\r\n{more}Content-Length: 2\r\n\r\n{{}}"
-    )
+    )?;
+    stream.flush()
 }
 
-fn read(stream: &TcpStream) -> std::io::Result<Request> {
+fn read(stream: impl Read) -> std::io::Result<Request> {
     let mut lines = BufReader::new(stream);
     let mut first = String::new();
     lines.read_line(&mut first)?;

@@ -90,6 +90,12 @@ impl Server {
         }
     }
 
+    /// Stops it in its tracks, or has it go on: whoever connects is kept waiting meanwhile.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// What it answers to GET.
     pub(crate) fn get(&self, path: &str) -> serde_json::Value {
         let (status, body) = get(self.port, path).unwrap();

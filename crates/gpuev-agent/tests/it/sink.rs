@@ -3,6 +3,7 @@
 pub(crate) mod fixture;
 
 mod alertmanager;
+mod chaos;
 mod crash;
 mod exec;
 mod file;
@@ -11,4 +12,5 @@ mod otlp;
 mod outbox;
 mod smtp;
 mod spool;
+mod tls;
 mod webhook;

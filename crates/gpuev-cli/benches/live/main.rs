@@ -11,6 +11,7 @@ mod load;
 mod reader;
 mod sections;
 mod subject;
+mod yielding;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -18,13 +18,14 @@ type Failure = Box<dyn std::error::Error>;
 type Section = fn(&Bench) -> Result<(), Failure>;
 
 /// To add figures, add a section.
-const SECTIONS: [(&str, Section); 6] = [
+const SECTIONS: [(&str, Section); 7] = [
     ("cpu", cpu),
     ("latency", latency),
     ("loss", loss),
     ("most", most_without_loss),
     ("idle", idle),
     ("start", start_up),
+    ("yield", |_| crate::yielding::measure()),
 ];
 const ROUNDS: usize = 5;
 const EACH: Duration = Duration::from_secs(1);

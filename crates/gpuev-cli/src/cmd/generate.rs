@@ -34,6 +34,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Outcome {
         }
         What::Man { folder } => {
             std::fs::create_dir_all(folder)?;
+            // Nobody types it, but its unit refers to its page.
+            let command = command.mut_subcommand("keeper", |keeper| keeper.hide(false));
             clap_mangen::generate_to(command, folder)?;
         }
     }

@@ -11,6 +11,7 @@ mod generate;
 mod golden;
 mod history;
 mod keeper;
+mod listeners;
 mod machine;
 mod machine_state;
 mod program;

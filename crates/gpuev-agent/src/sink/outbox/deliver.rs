@@ -201,7 +201,8 @@ impl Deliverer {
         if now < *self.next_upkeep.get_or_insert(now + every) {
             return;
         }
-        self.next_upkeep = None;
+        // Also when nothing else comes: without a time the wait for messages has no end.
+        self.next_upkeep = Some(now + every);
         match self.sink.upkeep() {
             Ok(()) => self.worked(),
             Err(Failure::Refused(error) | Failure::Later { error, .. }) => {

@@ -9,41 +9,14 @@ use std::sync::{Arc, Mutex};
 
 use gpuev_agent::AlertState;
 use gpuev_agent::sink::{Notice, Settings, Sinks};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::fixture::{Told, change, context, counted, until};
+use super::tls::certified;
 use crate::servers::{free_port, has};
 
-/// Makes a certificate for `localhost` and tells server's settings; the certificate is in `folder`/cert.
-fn tls(folder: &Path) -> Arc<ServerConfig> {
-    let (cert, key) = (folder.join("cert"), folder.join("key"));
-    let config = "[req]\ndistinguished_name = dn\nx509_extensions = ext\n[dn]\n[ext]\n\
-                  subjectAltName = DNS:localhost\nbasicConstraints = critical, CA:FALSE\n";
-    fs::write(folder.join("config"), config).unwrap();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args([Path::new("-config"), &folder.join("config")])
-        .args([Path::new("-keyout"), &key, Path::new("-out"), &cert])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from_pem_file(&cert).unwrap()],
-            PrivateKeyDer::from_pem_file(&key).unwrap(),
-        );
-    Arc::new(config.unwrap())
-}
-
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Does {
+pub(super) enum Does {
     Takes,
     /// Says this at the end of a mail.
     Says(&'static str),
@@ -53,21 +26,21 @@ enum Does {
 
 /// Mails that were taken: from, to, and text; and every command that came.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     mails: Vec<(String, Vec<String>, String)>,
     commands: Vec<String>,
     connections: usize,
 }
 
-struct Mailer {
-    port: u16,
-    does: Arc<Mutex<Does>>,
+pub(super) struct Mailer {
+    pub(super) port: u16,
+    pub(super) does: Arc<Mutex<Does>>,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Mailer {
     /// With `tls`, it wants STARTTLS first.
-    fn new(tls: Option<Arc<ServerConfig>>) -> Self {
+    pub(super) fn new(tls: Option<Arc<ServerConfig>>) -> Self {
         let mailer = Self {
             port: free_port(),
             does: Arc::new(Mutex::new(Does::Takes)),
@@ -84,7 +57,7 @@ impl Mailer {
         mailer
     }
 
-    fn mails(&self) -> Vec<(String, Vec<String>, String)> {
+    pub(super) fn mails(&self) -> Vec<(String, Vec<String>, String)> {
         self.seen.lock().unwrap().mails.clone()
     }
 
@@ -189,7 +162,7 @@ fn start(folder: &Path, mailer: &Mailer, more: &str, told: &Told) -> Sinks {
     Sinks::start(&settings, context(folder, told)).unwrap()
 }
 
-fn header<'a>(mail: &'a str, name: &str) -> &'a str {
+pub(super) fn header<'a>(mail: &'a str, name: &str) -> &'a str {
     let found = mail.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     found.unwrap_or_else(|| panic!("no {name}: {mail}"))
 }
@@ -215,7 +188,7 @@ fn mails_arrive_over_tls_and_only_over_tls() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mailer = Mailer::new(Some(tls(folder.path())));
+    let mailer = Mailer::new(Some(certified(folder.path(), "cert")));
     fs::write(folder.path().join("password"), "s3cret\n").unwrap();
     let base = folder.path().display();
     let more = format!(
@@ -254,7 +227,7 @@ fn a_certificate_that_nobody_vouches_for_is_not_trusted() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mailer = Mailer::new(Some(tls(folder.path())));
+    let mailer = Mailer::new(Some(certified(folder.path(), "cert")));
     let told = Told::default();
     let sinks = start(folder.path(), &mailer, "to = [\"ops@example.org\"]\n", &told);
     sinks.change(&change("a1", AlertState::Firing));
