@@ -135,10 +135,19 @@ impl HealthWatch {
         {
             return Some(Arc::clone(health));
         }
-        if watched.owes_since_boot_ns.is_some() || !self.ask(key(gpu), now_ns, false) {
-            return None;
+        let deadline = Instant::now().checked_add(self.settings.wait.0)?;
+        match watched.owes_since_boot_ns {
+            None => {}
+            Some(since) if self.is_overdue(since, now_ns) => return None,
+            // What was asked before may be of before.
+            Some(_) => drop(self.wait_for(key(gpu), deadline)?),
         }
-        self.wait_for(key(gpu))
+        if self.ask(key(gpu), now_ns, false) { self.wait_for(key(gpu), deadline) } else { None }
+    }
+
+    /// Whether who owes an answer since then owes it for longer than an event waits.
+    fn is_overdue(&self, since_ns: u64, now_ns: u64) -> bool {
+        now_ns.saturating_sub(since_ns) > self.settings.wait.as_nanos()
     }
 
     /// Asks all where it is time to.
@@ -170,9 +179,8 @@ impl HealthWatch {
     /// GPUs that owe an answer for longer than an event waits.
     #[must_use]
     pub fn silent(&self, now_ns: u64) -> Vec<GpuId> {
-        let wait_ns = self.settings.wait.as_nanos();
         let is_silent = |gpu: &&Watched| {
-            gpu.owes_since_boot_ns.is_some_and(|since| now_ns.saturating_sub(since) > wait_ns)
+            gpu.owes_since_boot_ns.is_some_and(|since| self.is_overdue(since, now_ns))
         };
         self.gpus.values().filter(is_silent).map(|watched| watched.gpu.id).collect()
     }
@@ -187,8 +195,7 @@ impl HealthWatch {
         sent
     }
 
-    fn wait_for(&mut self, wanted: Key) -> Option<Arc<Health>> {
-        let deadline = Instant::now().checked_add(self.settings.wait.0)?;
+    fn wait_for(&mut self, wanted: Key, deadline: Instant) -> Option<Arc<Health>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let reading = self.answers.recv_timeout(left).ok()?;
