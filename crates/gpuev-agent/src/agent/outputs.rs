@@ -25,6 +25,8 @@ pub(super) struct Outputs {
     kept: StateFile,
     boot_id: String,
     sinks: Sinks,
+    /// Changes of alerts that are not yet told.
+    changes: Vec<AlertChange>,
 }
 
 /// What sinks need to know of the agent.
@@ -59,6 +61,7 @@ impl Outputs {
             kept: StateFile::at(config.agent.state_dir.join("alerts.json")),
             boot_id: machine.boot_id().unwrap_or_default(),
             sinks,
+            changes: Vec::new(),
         };
         outputs.restore()?;
         Ok(outputs)
@@ -75,15 +78,15 @@ impl Outputs {
         };
         if let Some(state) = state {
             let now = Anchor::now();
-            let changes = self.engine.restore(state, &self.boot_id, now.boot_ns, now.unix_ns);
-            self.tell(&changes);
+            self.changes = self.engine.restore(state, &self.boot_id, now.boot_ns, now.unix_ns);
+            self.tell_changes();
         }
         let known = self.shared.book.alerts();
         self.shared.metrics.observe_alerts(known.iter().map(|alert| &**alert));
         Ok(())
     }
 
-    /// Something was noticed.
+    /// Something was noticed. What it changes of alerts is told by [`tell_changes`](Self::tell_changes).
     pub(super) fn signal(&mut self, signal: &Signal) {
         self.shared.note(signal);
         self.shared.metrics.observe(signal);
@@ -91,8 +94,7 @@ impl Outputs {
         signal.write_json(&mut text);
         self.shared.live.publish(signal.kind(), signal.severity(), &text.into());
         self.sinks.signal(signal);
-        let changes = self.engine.observe(signal);
-        self.tell(&changes);
+        self.changes.extend(self.engine.observe(signal));
     }
 
     /// The history has no room for what was known beside an event.
@@ -107,14 +109,14 @@ impl Outputs {
 
     /// Time passes.
     pub(super) fn tick(&mut self, now: Anchor) {
-        let changes = self.engine.tick(now.boot_ns, now.unix_ns);
-        self.tell(&changes);
+        self.changes.extend(self.engine.tick(now.boot_ns, now.unix_ns));
+        self.tell_changes();
     }
 
     /// Goes on by other rules and sinks.
     pub(super) fn set(&mut self, config: &Config, rules: RuleSet) {
-        let changes = self.engine.replace_rules(rules, Anchor::now().unix_ns);
-        self.tell(&changes);
+        self.changes.extend(self.engine.replace_rules(rules, Anchor::now().unix_ns));
+        self.tell_changes();
         if let Err(error) = self.sinks.reload(&config.sinks) {
             say(&format!("{error}; that sink stays out"));
         }
@@ -132,19 +134,20 @@ impl Outputs {
         }
     }
 
-    /// Keeps what changed, then tells it: whoever was told finds it again after a crash.
-    fn tell(&mut self, changes: &[AlertChange]) {
-        if changes.is_empty() {
+    /// Keeps what changed of alerts, then tells it: whoever was told finds it again after a crash. Writes to the
+    /// disk, so it is called once for many signals.
+    pub(super) fn tell_changes(&mut self) {
+        if self.changes.is_empty() {
             return;
         }
         if let Err(error) = self.kept.save(&self.engine.state(&self.boot_id)) {
             say(&format!("{error}; a restart will not know of this change"));
         }
-        for change in changes {
-            self.shared.metrics.observe_change(change);
-            let message = Message::of_change(change);
+        for change in self.changes.drain(..) {
+            self.shared.metrics.observe_change(&change);
+            let message = Message::of_change(&change);
             self.shared.live.publish("alert", message.severity, &message.json);
-            self.sinks.change(change);
+            self.sinks.change(&change);
         }
     }
 }

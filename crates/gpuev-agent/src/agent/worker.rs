@@ -52,12 +52,16 @@ impl Worker {
         for gap in gaps {
             self.take(&Item::Gap(gap.clone()));
         }
+        self.outputs.tell_changes();
         notifier.ready();
         let mut next_tick = Instant::now();
         while !self.items.is_finished() {
             let left = next_tick.saturating_duration_since(Instant::now());
             match self.items.wait(Some(left)) {
-                Some(first) => self.burst(first),
+                Some(first) => {
+                    self.burst(first);
+                    self.outputs.tell_changes();
+                }
                 None => self.alive.queue_is_empty(self.received_ns, boot_now_ns()),
             }
             if Instant::now() >= next_tick {
@@ -152,6 +156,7 @@ impl Worker {
     fn end(self) {
         let Self { mut pipeline, mut outputs, mut recording, .. } = self;
         pipeline.finish(&mut |signal| give(&mut outputs, &mut recording, &signal));
+        outputs.tell_changes();
         outputs.stop();
         if let Some(recording) = recording
             && let Err(error) = recording.finish()
