@@ -280,8 +280,9 @@ impl State {
     fn room(&mut self, size: usize) -> &mut Vec<u8> {
         let fits = self.blocks.back().is_some_and(|block| block.len() + size <= BLOCK_SIZE);
         if !fits {
-            let block = self.spare.take().unwrap_or_default();
-            self.blocks.push_back(block);
+            // In one piece: growing to it would copy as much again.
+            let spare = self.spare.take().filter(|block| block.capacity() > 0);
+            self.blocks.push_back(spare.unwrap_or_else(|| Vec::with_capacity(BLOCK_SIZE)));
         }
         self.blocks.back_mut().expect("a block should have been added")
     }
