@@ -171,6 +171,49 @@ fn a_killed_logger_leaves_one_whole_object_with_all_that_it_had_written() {
     }
 }
 
+/// The write-ahead log of `path`, as far as it is on the disk.
+fn log_of(path: &Path) -> Vec<u8> {
+    std::fs::read(path.with_extension("db-wal")).unwrap()
+}
+
+/// A copy of the history whose write-ahead log is `log`.
+fn copy_with(path: &Path, log: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+    let (folder, copy) = folder();
+    std::fs::copy(path, &copy).unwrap();
+    std::fs::write(copy.with_extension("db-wal"), log).unwrap();
+    (folder, copy)
+}
+
+/// Power that fails leaves of the log what the disk had taken: a front of it, or one that ends in what was there
+/// before. What was committed before the cut is there, and nothing that was not.
+#[test]
+fn a_log_that_is_cut_anywhere_costs_what_was_not_yet_on_disk() {
+    let (_folder, path) = folder();
+    let mut writer = Writer::open(&path, &session()).unwrap();
+    let mut commits = vec![(log_of(&path).len(), 0)];
+    for seq in 0..300 {
+        writer.append(&fault(seq, seq * 1_000, 7)).unwrap();
+        if seq % 30 == 29 {
+            writer.commit().unwrap();
+            commits.push((log_of(&path).len(), usize::try_from(seq).unwrap() + 1));
+        }
+    }
+    let log = log_of(&path);
+    assert!(commits.is_sorted_by(|a, b| a.0 < b.0), "the log is one: {commits:?}");
+    let mut random = Random(0x6c07_8965_0123_4567);
+    let anywhere = (0..200).map(|_| usize::try_from(random.next() >> 33).unwrap() % log.len());
+    let ends = commits.iter().flat_map(|(end, _)| [end - 1, *end, end + 1]);
+    for cut in anywhere.chain(ends).filter(|cut| (commits[0].0..=log.len()).contains(cut)) {
+        let committed = commits.iter().rev().find(|(end, _)| *end <= cut).unwrap().1;
+        let mut torn = log[..cut].to_vec();
+        let (_folder, copy) = copy_with(&path, &torn);
+        assert_eq!(check(&copy, committed), committed, "cut at {cut} of {}", log.len());
+        torn.resize(log.len(), 0xa5);
+        let (_folder, copy) = copy_with(&path, &torn);
+        assert_eq!(check(&copy, committed), committed, "torn at {cut} of {}", log.len());
+    }
+}
+
 #[test]
 fn a_full_disk_is_told_and_leaves_what_was_committed() {
     for blocks in [600, 1_000, 2_000] {
