@@ -116,17 +116,20 @@ fn a_killed_process_takes_its_file_along() {
     assert_eq!(open_files(&machine), 0);
 }
 
+/// Emits as fast as it can until the other end of `stopped` is gone.
+fn emit_until(machine: &SimMachine, stopped: &mpsc::Receiver<()>) {
+    while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+        machine.emit(0, &THERMAL);
+    }
+}
+
 #[test]
 fn open_and_close_under_events_leave_nothing_behind() {
     let machine = machine(Kernel::V7_3);
     let (stop, stopped) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let machine = &machine;
-        scope.spawn(move || {
-            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                machine.emit(0, &THERMAL);
-            }
-        });
+        scope.spawn(move || emit_until(machine, &stopped));
         for _ in 0..300 {
             let file = open_all(machine, 0);
             assert!(poll_for(&file, None).contains(PollFlags::IN));
@@ -145,11 +148,7 @@ fn a_close_during_poll_and_read_breaks_nothing() {
     let (stop, stopped) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let machine = &machine;
-        scope.spawn(move || {
-            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                machine.emit(0, &THERMAL);
-            }
-        });
+        scope.spawn(move || emit_until(machine, &stopped));
         for _ in 0..300 {
             let number = open_all(machine, 0).into_raw_fd();
             let (tell, hear) = mpsc::channel();

@@ -40,11 +40,7 @@ fn is_overtaken(sim: &SimMachine, mut emit: impl FnMut(u32)) -> bool {
     let mut items = monitor.subscribe(Filter::new());
     (1..1000).any(|pid| {
         emit(pid);
-        wait_until_drained(sim, 0);
-        for _ in 0..3 {
-            thermal(sim, 0);
-            wait_until_drained(sim, 0);
-        }
+        have_three_read_behind(sim);
         let overtaken = items.try_next().is_none();
         let mut behind = 0;
         while behind < 3 {
@@ -74,9 +70,8 @@ fn the_driver_is_read_while_a_name_is_suspected_of_forgery() {
 /// Longer than any pause between two events in which a name stays young enough to be renewed beside.
 const PAUSE_NS: u64 = 400_000_000;
 
-/// An event of pid 7 and three behind it: when the last is read, the first was handed out, unless it waits.
-fn emit_and_three_behind(sim: &SimMachine) {
-    fault(sim, 0, 7);
+/// Three events behind the last, one read each: then the last was handed out, unless it waits.
+fn have_three_read_behind(sim: &SimMachine) {
     wait_until_drained(sim, 0);
     for _ in 0..3 {
         thermal(sim, 0);
@@ -93,7 +88,8 @@ fn who_is_known_is_asked_again_without_anybody_waiting() {
     let comm = sim.root().join("proc/7/comm");
     let mut before = 0;
     loop {
-        emit_and_three_behind(&sim);
+        fault(&sim, 0, 7);
+        have_three_read_behind(&sim);
         let at_once = items.try_next();
         let waited = at_once.is_none();
         let Some(Item::Event(event)) = at_once.or_else(|| items.wait(None)) else { panic!() };
