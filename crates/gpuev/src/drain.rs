@@ -359,7 +359,11 @@ impl Shared {
     fn hand_out_of(&self, source: &mut Source, token: u64) -> Progress {
         let progress = source.hand_out();
         source.take_renewals().for_each(|question| self.send(Errand::LookUp { token, question }));
-        progress
+        match progress {
+            // What is left in the driver is no new edge.
+            Progress::Done if !source.took_all() => Progress::More,
+            progress => progress,
+        }
     }
 
     /// Answers what a source asked, if it still does.

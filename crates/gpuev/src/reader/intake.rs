@@ -88,9 +88,11 @@ impl Intake {
             read.took_all = count == 0 || !may_hold_more;
         }
         read.received = Anchor::now();
-        // That there is nothing says when the FIFO was empty, but not while older reads wait.
-        if read.bytes > 0 || (ended.is_none() && self.later.is_empty()) {
-            self.later.push_back(read);
+        match self.later.back_mut() {
+            _ if ended.is_some() && read.bytes == 0 => {}
+            // That there is nothing more says that the read before it took all.
+            Some(before) if read.bytes == 0 => before.took_all = true,
+            _ => self.later.push_back(read),
         }
         ended.map_or(Ok(read.bytes), Err)
     }
@@ -168,5 +170,27 @@ impl Intake {
 impl AsFd for Intake {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_read_of_nothing_tells_that_the_read_before_took_all() {
+        let (mut driver, file) = UnixStream::pair().unwrap();
+        file.set_nonblocking(true).unwrap();
+        // Doubled by the kernel: room for all of it.
+        rustix::net::sockopt::set_socket_send_buffer_size(&driver, MOST_AT_ONCE).unwrap();
+        let mut intake = Intake::new(file.into(), KfdVersion { major: 1, minor: 23 }).unwrap();
+        driver.write_all(&b"2 400:7\n".repeat(MOST_AT_ONCE / 8)).unwrap();
+        assert_eq!(intake.fill().unwrap(), MOST_AT_ONCE);
+        assert!(!intake.took_all(), "there may be more");
+        assert_eq!(intake.fill().unwrap(), 0);
+        assert!(intake.took_all());
     }
 }

@@ -67,6 +67,21 @@ fn an_event_wakes_all_who_wait_for_it() {
     });
 }
 
+/// A read that fills the buffer may have left something, and then has not: nobody reads for ever.
+#[test]
+fn a_read_that_took_all_to_the_last_byte_of_room_is_the_last() {
+    const LINE: &str = "2 400:7\n";
+    let driver = Driver::new(1, NEW);
+    let monitor = Monitor::start(&driver.machine).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    for _ in 0..20 {
+        driver.emit(0, LINE.repeat(16 * 1024 / LINE.len()));
+        let events = (&mut items).filter(|item| matches!(item, Item::Event(_)));
+        assert_eq!(events.take(16 * 1024 / LINE.len()).count(), 2048);
+    }
+    drop(monitor);
+}
+
 #[test]
 fn a_gap_that_another_thread_tells_wakes_who_waits() {
     let driver = Driver::new(1, NEW);
