@@ -1,24 +1,25 @@
 //! Reading one GPU.
 
+mod edges;
 mod forgery;
 mod intake;
+mod owners;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use gpuev_kfd::{EventMask, Fields, KfdVersion, Record, framing};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
 use crate::fork::Registration;
-use crate::process::{NameCache, NameLookup};
 use crate::source::require_events;
 use crate::time::Anchor;
 use crate::view::EventView;
 use crate::{Comm, Error, ErrorKind, Gpu, GpuId, Item, Machine, Result};
-use forgery::{Forgery, Verdict};
+use edges::Edges;
 use intake::Intake;
+pub(crate) use owners::Question;
+use owners::{Owners, Settled};
 
 /// Lines of two CPUs may stand in the wrong order by some milliseconds: the driver takes the time before the
 /// FIFO's lock.
@@ -45,10 +46,9 @@ struct Open {
     /// Before the file, so that it goes first.
     _registration: Registration,
     intake: Intake,
-    names: NameCache,
-    /// The answer to the last question.
-    answer: Option<(u32, Option<Comm>)>,
-    forgery: Forgery,
+    owners: Owners,
+    /// What `wait` waits on: made by the first.
+    edges: Option<Edges>,
     /// Since when the FIFO may have been full, until the driver tells how many it dropped.
     full_since: Option<u64>,
     /// The driver counts what it drops and has said so before: no gap needs to be inferred.
@@ -68,26 +68,6 @@ pub(crate) enum Drawn<'a> {
     Gap(Gap),
     /// What comes next cannot be told before this is answered.
     Question(Question),
-}
-
-/// What is a process called? Asking the system takes long in the eyes of a FIFO: whoever draws decides when.
-#[derive(Debug, Clone)]
-pub(crate) struct Question {
-    pid: u32,
-    received_boot_ns: u64,
-    names: Arc<NameLookup>,
-}
-
-impl Question {
-    /// Asks the system.
-    pub(crate) fn look_up(&self) -> Option<Comm> {
-        self.names.look_up(self.pid, self.received_boot_ns)
-    }
-
-    /// Whether an answer to the other answers this.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        (self.pid, self.received_boot_ns) == (other.pid, other.received_boot_ns)
-    }
 }
 
 impl EventReader {
@@ -118,9 +98,8 @@ impl EventReader {
         let open = Open {
             _registration: Registration::of(&intake),
             intake,
-            names: NameCache::new(machine),
-            answer: None,
-            forgery: Forgery::default(),
+            owners: Owners::new(machine),
+            edges: None,
             full_since: None,
             driver_counts: false,
             gap: None,
@@ -187,6 +166,7 @@ impl EventReader {
     }
 
     /// As [`next`](Self::next), waiting for an event: at most `timeout`, or for ever. `None` where none came.
+    /// The first wait opens an epoll file, which the reader keeps.
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -199,7 +179,7 @@ impl EventReader {
             let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
             // A read that is known to find nothing would cost each event a system call.
             if self.took_all() {
-                self.poll(left)?;
+                self.sleep(left)?;
             }
             match self.fill() {
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return Ok(None),
@@ -209,16 +189,18 @@ impl EventReader {
         }
     }
 
-    fn poll(&self, timeout: Option<Duration>) -> Result<()> {
-        let open = self.open.as_ref().ok_or_else(|| stopped(self.gpu))?;
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut fds = [PollFd::new(&open.intake, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => {
-                Err(Error::io(format!("poll the events of GPU {}", self.gpu.bdf), error.into()))
-            }
+    /// Sleeps until the driver has more than it had at the last read.
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<()> {
+        let open = self.open.as_mut().ok_or_else(|| stopped(self.gpu))?;
+        if open.intake.ended() {
+            // An end is one edge, and the next read tells it again.
+            return Ok(());
         }
+        let edges = match &open.edges {
+            Some(edges) => edges,
+            None => open.edges.insert(Edges::of(&open.intake, self.gpu)?),
+        };
+        edges.sleep(timeout)
     }
 
     /// Closes the event file. Repeating it does nothing.
@@ -253,16 +235,15 @@ impl EventReader {
 
     /// Answers a question that [`draw`](Self::draw) gave: the process's name, `None` where nobody can tell.
     pub(crate) fn answer(&mut self, question: &Question, comm: Option<Comm>) {
-        let Some(open) = self.open.as_mut() else { return };
-        open.names.learn(question.pid, comm.unwrap_or(Comm::NONE), question.received_boot_ns);
-        open.answer = Some((question.pid, comm));
+        if let Some(open) = self.open.as_mut() {
+            open.owners.answer(question, comm);
+        }
     }
 
     /// Takes in the name that an event's `renewal` asked for.
     pub(crate) fn renew(&mut self, question: &Question, comm: Option<Comm>) {
         if let Some(open) = self.open.as_mut() {
-            let comm = comm.unwrap_or(Comm::NONE);
-            open.names.renew(question.pid, comm, question.received_boot_ns);
+            open.owners.renew(question, comm);
         }
     }
 
@@ -293,32 +274,25 @@ impl AsFd for EventReader {
     }
 }
 
-/// How the next message is to be taken.
-struct Settled {
-    /// Its length, in bytes.
-    length: usize,
-    doubtful: bool,
-    /// Its process's name, where it has none itself.
-    comm: Comm,
-    /// To be asked beside.
-    renewal: Option<Question>,
-}
-
 impl Open {
     fn draw<'a>(&'a mut self, gpu: GpuId, seq: &mut u64) -> Option<Drawn<'a>> {
         if let Some(gap) = self.gap.take() {
             return Some(Drawn::Gap(gap));
         }
-        let length = self.intake.next_length()?;
-        let received = self.intake.received();
-        let Settled { length, doubtful, comm, renewal } = match self.settle(length) {
+        let mut front = self.intake.front()?;
+        let (received, empty_boot_ns) = (front.received, front.empty_boot_ns);
+        let mut line = framing::line(front.message());
+        let mut record = gpuev_kfd::decode(line);
+        let settled = match self.owners.settle(&record, &front) {
             Ok(settled) => settled,
             Err(question) => return Some(Drawn::Question(question)),
         };
-        let may_miss = self.intake.may_miss_next(length);
-        let empty_boot_ns = self.intake.empty_boot_ns();
-        let line = framing::line(self.intake.take(length));
-        let record = gpuev_kfd::decode(line);
+        if settled.more > 0 {
+            front.goes_on(settled.more);
+            line = framing::line(front.message());
+            record = gpuev_kfd::decode(line);
+        }
+        let may_miss = front.take();
         let stamp = record.stamp();
         if may_miss {
             let not_before = stamp.map_or(0, |at| at.boot_ns.saturating_sub(DISORDER_NS));
@@ -334,7 +308,7 @@ impl Open {
             let count = Some(u64::from(count));
             return Some(Drawn::Gap(fifo_gap(gpu, count, from, at.boot_ns, received)));
         }
-        self.forgery.note(&record);
+        self.owners.note(&record);
         let boot_ns = stamp.map_or(received.boot_ns, |at| at.boot_ns);
         let time = EventTime {
             boot_ns,
@@ -342,47 +316,10 @@ impl Open {
             received_boot_ns: received.boot_ns,
             unix_ns: received.unix_ns_of(boot_ns),
         };
+        let Settled { doubtful, comm, renewal, .. } = settled;
         let facts = EventFacts { gpu, seq: *seq, time, doubtful, comm, raw: line };
         *seq += 1;
         Some(Drawn::Event { facts, record, renewal })
-    }
-
-    /// Finds out whose the next message is, `length` bytes as far as newlines tell, and whether what follows a
-    /// task name belongs to it. Changes nothing where that has to be asked.
-    fn settle(&mut self, length: usize) -> std::result::Result<Settled, Question> {
-        let (message, following) = self.intake.window().split_at(length);
-        let record = gpuev_kfd::decode(framing::line(message));
-        let received_boot_ns = self.intake.received().boot_ns;
-        let ask =
-            |names: &NameCache, pid| Question { pid, received_boot_ns, names: names.lookup() };
-        let mut renewal = None;
-        let comm = match record.stamp() {
-            // A driver's own count of losses is nobody's event.
-            Some(_) if matches!(record.fields, Fields::DroppedEvents { .. }) => Comm::NONE,
-            Some(stamp) => {
-                let known = self.names.known(stamp.pid, received_boot_ns);
-                let known = known.ok_or_else(|| ask(&self.names, stamp.pid))?;
-                renewal = known.due.then(|| ask(&self.names, stamp.pid));
-                known.name
-            }
-            None => Comm::NONE,
-        };
-        let answer = self.answer.take();
-        let Some(task) = record.task() else {
-            return Ok(Settled { length, doubtful: self.forgery.doubts(length), comm, renewal });
-        };
-        let borne = match answer.filter(|(pid, _)| *pid == task.pid) {
-            Some((_, borne)) => borne,
-            None if Forgery::may_go_on(task, following) => return Err(ask(&self.names, task.pid)),
-            None => None,
-        };
-        let doubtful = self.forgery.doubts(length);
-        self.names.forget(task.pid);
-        let length = match self.forgery.judge(task, following, borne) {
-            Verdict::Genuine => length,
-            Verdict::NameGoesOn(more) => length + more,
-        };
-        Ok(Settled { length, doubtful, comm, renewal })
     }
 }
 

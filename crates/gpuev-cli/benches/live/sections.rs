@@ -29,6 +29,8 @@ const SECTIONS: [(&str, Section); 7] = [
 ];
 const ROUNDS: usize = 5;
 const EACH: Duration = Duration::from_secs(1);
+/// At few events a second, what a reader does once a second would count for too little or too much in one.
+const EACH_OF_FEW: Duration = Duration::from_secs(4);
 const STEP: Duration = Duration::from_millis(300);
 const LATENCIES: u32 = 2000;
 const STARTS: u32 = 20;
@@ -54,14 +56,14 @@ pub(crate) fn run(programs: &Path, names: &[&str]) -> Result<(), Failure> {
 /// Processor time of the reader by event that it was given, and how often it slept for one: that does not depend on how
 /// fast the machine is.
 fn cpu(bench: &Bench) -> Result<(), Failure> {
-    for rate in [1_000, 10_000, 50_000] {
+    for (rate, during) in [(1_000, EACH_OF_FEW), (10_000, EACH), (50_000, EACH)] {
         let mut measured = Figures::default();
         let mut wake_ups = Figures::default();
         let mut memory = Figures::default();
         bench.turns(|subject| {
             let on = OnMachine::start(subject.command())?;
             let (before, given) = (on.cost()?, on.file().accepted_lines);
-            raise(&on.machine, subject.events, rate, EACH);
+            raise(&on.machine, subject.events, rate, during);
             let (cost, given) = (on.cost()?.since(before), on.file().accepted_lines - given);
             measured.add(subject.name, cost.cpu_ns as f64 / given as f64 / 1e3);
             wake_ups.add(subject.name, cost.wake_ups as f64 / given as f64);

@@ -24,6 +24,8 @@ pub(super) struct Intake {
     current: Read,
     /// Bytes of the file's buffer up to the end of `current`.
     window: usize,
+    /// Bytes at the window's front that are handed out: they stay in place until the next is asked for.
+    drawn: usize,
     /// What was read after it.
     later: VecDeque<Read>,
     /// When the FIFO was last known to be empty.
@@ -43,6 +45,44 @@ struct Read {
     took_all: bool,
 }
 
+/// The next message, where it lies. Nothing is taken before [`take`](Self::take).
+pub(super) struct Front<'a> {
+    /// What may be handed out: the message is its front.
+    window: &'a [u8],
+    /// The message's length as far as newlines tell, its newline included.
+    length: usize,
+    /// When it was read.
+    pub(super) received: Anchor,
+    /// When the FIFO was last known to be empty before it.
+    pub(super) empty_boot_ns: u64,
+    fifo: &'a mut FifoWatch,
+    drawn: &'a mut usize,
+}
+
+impl<'a> Front<'a> {
+    /// The message.
+    pub(super) fn message(&self) -> &'a [u8] {
+        &self.window[..self.length]
+    }
+
+    /// What was read behind it.
+    pub(super) fn following(&self) -> &'a [u8] {
+        &self.window[self.length..]
+    }
+
+    /// Takes what follows for a part of the message, `more` bytes of it.
+    pub(super) fn goes_on(&mut self, more: usize) {
+        self.length += more;
+    }
+
+    /// Takes the message. Tells, once until the FIFO is next empty, when it is the first behind which one may be
+    /// missing.
+    pub(super) fn take(self) -> bool {
+        *self.drawn = self.length;
+        self.fifo.may_miss_next(self.length)
+    }
+}
+
 impl Intake {
     /// Takes the event file that a driver of `version` opened.
     pub(super) fn new(fd: OwnedFd, version: KfdVersion) -> std::io::Result<Self> {
@@ -53,6 +93,7 @@ impl Intake {
             reads_eight_bytes: version.may_read_eight_bytes(),
             current: Read { bytes: 0, largest: 0, received, took_all: true },
             window: 0,
+            drawn: 0,
             later: VecDeque::new(),
             empty_boot_ns: received.boot_ns,
             ended: false,
@@ -71,7 +112,9 @@ impl Intake {
     /// Reads once, and on drivers that give eight bytes a read until there is nothing more; gives the number
     /// of new bytes.
     pub(super) fn fill(&mut self) -> std::io::Result<usize> {
-        let mut read = Read { bytes: 0, largest: 0, received: self.received(), took_all: false };
+        self.release();
+        let received = self.current.received;
+        let mut read = Read { bytes: 0, largest: 0, received, took_all: false };
         let mut ended = None;
         while !read.took_all && read.bytes < MOST_AT_ONCE {
             let count = match self.file.read() {
@@ -102,6 +145,11 @@ impl Intake {
         self.later.back().unwrap_or(&self.current).took_all
     }
 
+    /// Whether nothing more will be read.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
     /// Says that nothing more will be read.
     pub(super) fn end(&mut self) {
         self.ended = true;
@@ -109,13 +157,28 @@ impl Intake {
 
     /// Bytes that are not handed out yet.
     pub(super) fn held(&self) -> usize {
-        self.file.pending().len()
+        self.file.pending().len() - self.drawn
     }
 
-    /// The length of the next message, its newline included; `None` where a read is due.
-    pub(super) fn next_length(&mut self) -> Option<usize> {
+    /// The next message; `None` where a read is due.
+    pub(super) fn front(&mut self) -> Option<Front<'_>> {
+        self.release();
+        let length = self.next_length()?;
+        Some(Front {
+            window: &self.file.pending()[..self.window],
+            length,
+            received: self.current.received,
+            empty_boot_ns: self.empty_boot_ns,
+            fifo: &mut self.fifo,
+            drawn: &mut self.drawn,
+        })
+    }
+
+    /// The length of the next message, its newline included.
+    fn next_length(&mut self) -> Option<usize> {
         loop {
-            let length = framing::message_length(self.window(), self.current.took_all);
+            let window = &self.file.pending()[..self.window];
+            let length = framing::message_length(window, self.current.took_all);
             if length.is_some() {
                 return length;
             }
@@ -123,6 +186,13 @@ impl Intake {
                 return Some(self.window).filter(|left| self.ended && *left > 0);
             }
         }
+    }
+
+    /// Lets go of what was handed out.
+    fn release(&mut self) {
+        let drawn = std::mem::take(&mut self.drawn);
+        self.window -= drawn;
+        self.file.take(drawn);
     }
 
     /// Goes on to the read behind the current one, of which no message is left.
@@ -137,33 +207,6 @@ impl Intake {
         self.window += next.bytes;
         self.current = next;
         true
-    }
-
-    /// What may be handed out: the next message is its front.
-    pub(super) fn window(&self) -> &[u8] {
-        &self.file.pending()[..self.window]
-    }
-
-    /// Takes the first `length` bytes of the window: a message, or several that turned out to be one.
-    pub(super) fn take(&mut self, length: usize) -> &[u8] {
-        self.window -= length;
-        self.file.take(length)
-    }
-
-    /// A message of `length` bytes is being handed out. Tells, once until the FIFO is next empty, when it is the
-    /// first behind which one may be missing.
-    pub(super) fn may_miss_next(&mut self, length: usize) -> bool {
-        self.fifo.may_miss_next(length)
-    }
-
-    /// When the next message was read.
-    pub(super) fn received(&self) -> Anchor {
-        self.current.received
-    }
-
-    /// When the FIFO was last known to be empty before the next message.
-    pub(super) fn empty_boot_ns(&self) -> u64 {
-        self.empty_boot_ns
     }
 }
 

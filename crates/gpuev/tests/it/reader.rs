@@ -1,5 +1,7 @@
 //! One GPU.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use gpuev::{Clock, ErrorKind, EventType, GapCause, Item, Severity};
@@ -48,6 +50,43 @@ fn nothing_there_is_none_and_a_wait_ends_in_time() {
     assert!(reader.wait(Some(Duration::ZERO)).unwrap().is_none());
     driver.emit(0, FAULT);
     assert!(reader.wait(None).unwrap().is_some());
+}
+
+#[test]
+fn a_wait_ends_with_each_event_whoever_took_those_before() {
+    for version in [OLD, NEW] {
+        let driver = Driver::new(1, version);
+        let mut reader = driver.reader();
+        let (go, rounds) = mpsc::channel();
+        thread::scope(|scope| {
+            let driver = &driver;
+            scope.spawn(move || rounds.iter().for_each(|()| driver.emit(0, FAULT)));
+            for round in 0..1000 {
+                go.send(()).unwrap();
+                let item = match round % 3 {
+                    // Taken without a wait: the next must not end for this one.
+                    0 => std::iter::repeat_with(|| reader.next().unwrap()).flatten().next(),
+                    1 => reader.wait(Some(Duration::from_secs(600))).unwrap(),
+                    _ => reader.wait(None).unwrap(),
+                };
+                assert!(matches!(item, Some(Item::Event(event)) if event.seq == round));
+            }
+            drop(go);
+        });
+        assert!(reader.wait(Some(Duration::from_millis(1))).unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_wait_on_a_gpu_that_is_gone_ends_each_time() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    driver.emit(0, FAULT);
+    assert!(reader.wait(None).unwrap().is_some());
+    driver.remove_gpu(0);
+    for _ in 0..3 {
+        assert_eq!(reader.wait(None).unwrap_err().kind(), ErrorKind::GpuRemoved);
+    }
 }
 
 #[test]
