@@ -100,6 +100,8 @@ struct Sources {
     pace: Pace,
     /// A subscriber waits in the place of the draining thread.
     led: bool,
+    /// The draining thread waits until nobody leads. To notify nobody would be a system call an event, too.
+    awaits_leave: bool,
     stopped: bool,
 }
 

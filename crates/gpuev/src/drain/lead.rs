@@ -33,9 +33,12 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         let mut sources = self.0.lock();
         sources.led = false;
+        let awaited = std::mem::take(&mut sources.awaits_leave);
         let unfinished = sources.stopped || !sources.ready.is_empty();
         drop(sources);
-        self.0.left.notify_all();
+        if awaited {
+            self.0.left.notify_all();
+        }
         if unfinished {
             self.0.wake();
         }
@@ -76,6 +79,7 @@ impl Shared {
         }
         self.wake();
         while sources.led && !sources.stopped {
+            sources.awaits_leave = true;
             sources = self.left.wait(sources).unwrap_or_else(PoisonError::into_inner);
         }
     }
