@@ -77,6 +77,15 @@ pub enum RasKind {
 }
 
 impl RasKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Correctable, Self::Uncorrectable, Self::Deferred];
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name in JSON and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -7,9 +7,10 @@ use gpuev::health::Health;
 use gpuev::json::{self, Object};
 use gpuev::time::{Anchor, Rfc3339};
 use gpuev::{Bdf, Severity};
-use gpuev_store::{Note, NotedEvent};
+use gpuev_store::{Note, NotedEvent, RecordedNote};
+use serde_json::Value;
 
-use super::{Signal, What};
+use super::{RasIncrease, RasKind, Signal, What};
 
 /// The reading of each GPU that was noted last: events of a storm share one, and it is kept once.
 #[derive(Debug, Default)]
@@ -42,6 +43,33 @@ impl Noted {
         let key = (signal.gpu.bdf, signal.gpu.partition);
         let before = self.latest.insert(key, Arc::clone(health));
         before.is_none_or(|before| !Arc::ptr_eq(&before, health))
+    }
+}
+
+impl Signal {
+    /// What `note` was taken of, where that was a signal of its own: a counter that rose. How the GPU was doing
+    /// then is not read back.
+    #[must_use]
+    pub fn noted(note: &RecordedNote) -> Option<Self> {
+        if note.record != "ras" {
+            return None;
+        }
+        let said: Value = serde_json::from_str(&note.json).ok()?;
+        let ras = RasIncrease {
+            block: said["block"].as_str()?.to_owned(),
+            kind: RasKind::from_name(said["kind"].as_str()?)?,
+            increase: said["increase"].as_u64()?,
+            total: said["total"].as_u64()?,
+        };
+        Some(Self {
+            what: What::RasErrors(ras),
+            boot_ns: note.at.boot_ns,
+            unix_ns: note.at.unix_ns,
+            gpu: note.gpu,
+            process: None,
+            ambiguous: false,
+            health: None,
+        })
     }
 }
 

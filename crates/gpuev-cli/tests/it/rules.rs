@@ -3,9 +3,12 @@
 use std::fs;
 
 use gpuev::process::Processes;
+use gpuev::time::Anchor;
 use gpuev::{Filter, KfdVersion, Machine, Monitor, OpenWith, Scope};
+use gpuev_agent::signal::{RasIncrease, RasKind};
+use gpuev_agent::{Signal, What};
 use gpuev_sim::{Client, Comm, DriverEvent, Kernel, SimMachine, SimProcess};
-use gpuev_store::{Recorder, Session, Writer};
+use gpuev_store::{Note, Recorder, Session, Writer};
 
 use crate::history::record;
 use crate::keeper::until;
@@ -106,4 +109,37 @@ fn a_recording_knows_whose_job_it_was() {
         .map(|change| change["labels"]["job"].clone())
         .collect();
     assert_eq!(jobs, ["slurm:77"], "{}", tested.out);
+}
+
+/// Counters of errors are no events: the agent notes them beside.
+#[test]
+fn a_recording_knows_which_errors_were_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.db");
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    let machine = Machine::at(sim.root());
+    let gpu = machine.gpus().unwrap()[1].id;
+    let mut writer = Writer::open(&path, &Session::of(&machine)).unwrap();
+    let at = Anchor::now();
+    for (kind, total) in [(RasKind::Uncorrectable, 3), (RasKind::Deferred, 9)] {
+        let ras = RasIncrease { block: "umc".to_owned(), kind, increase: 1, total };
+        let signal = Signal {
+            what: What::RasErrors(ras),
+            boot_ns: at.boot_ns,
+            unix_ns: at.unix_ns,
+            gpu,
+            process: None,
+            ambiguous: false,
+            health: None,
+        };
+        let mut json = String::new();
+        signal.write_json(&mut json);
+        writer.append_note(&Note { gpu, at, event: None, record: "ras", json }).unwrap();
+    }
+    writer.close_import().unwrap();
+    let tested = run(["rules", "test", path.to_str().unwrap()]).good();
+    for said in ["critical  ras-uncorrectable  fires: ", "ras-deferred  fires: "] {
+        assert!(tested.out.contains(said), "{}", tested.out);
+    }
+    assert!(tested.out.contains(&gpu.bdf.to_string()), "{}", tested.out);
 }

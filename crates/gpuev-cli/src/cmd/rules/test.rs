@@ -12,8 +12,8 @@ use gpuev::{Item, Machine};
 use gpuev_agent::alert::{Alert, Book, Resolution};
 use gpuev_agent::rule::{Engine, RuleSet};
 use gpuev_agent::sink::Message;
-use gpuev_agent::{AlertChange, AlertState, Config, Pipeline};
-use gpuev_store::{History, RecordedSession};
+use gpuev_agent::{AlertChange, AlertState, Config, Pipeline, Signal};
+use gpuev_store::{History, Place, RecordedNote, RecordedSession};
 
 use crate::args::PeriodArgs;
 use crate::exit::{Exit, Failure, Outcome, say};
@@ -44,13 +44,19 @@ pub(super) fn run(args: &TestArgs) -> Outcome {
     let history = History::open(&args.history)?;
     let sessions = history.sessions()?;
     let mut trial = Trial::new(args.json, rules);
-    let mut items = history.into_items(&query);
-    while let Some((place, item)) = items.next_placed()? {
-        let session = sessions.iter().find(|recorded| recorded.id == place.session);
-        if trial.session.replace(place.session) != Some(place.session) {
-            trial.pipeline.answer_from(items.history().processes(place.session)?);
+    let session_of = |place: Place| sessions.iter().find(|session| session.id == place.session);
+    let (mut items, mut notes) = (history.items(&query), history.notes(&query));
+    loop {
+        let next = items.next_placed()?;
+        while let Some(note) = notes.next_before(next.as_ref().map(|(place, _)| place.item))? {
+            trial.enter(session_of(note.place), note.at)?;
+            trial.notice(&note)?;
         }
-        trial.enter(session, &item)?;
+        let Some((place, item)) = next else { break };
+        if trial.session.replace(place.session) != Some(place.session) {
+            trial.pipeline.answer_from(history.processes(place.session)?);
+        }
+        trial.enter(session_of(place), moment(&item))?;
         trial.push(&item)?;
     }
     trial.finish()
@@ -92,15 +98,14 @@ impl Trial {
         }
     }
 
-    /// An item of this session follows. One of another boot has another clock.
-    fn enter(&mut self, session: Option<&RecordedSession>, item: &Item) -> Result<(), Failure> {
+    /// What follows is of this session and this moment. Another boot has another clock.
+    fn enter(&mut self, session: Option<&RecordedSession>, at: Anchor) -> Result<(), Failure> {
         let boot_id = session.and_then(|s| s.session.boot_id.clone()).unwrap_or_default();
         if self.now.is_none() {
             self.boot_id = boot_id;
         } else if boot_id != self.boot_id {
-            let Anchor { boot_ns, unix_ns } = moment(item);
             let state = self.engine.state(&self.boot_id);
-            let changes = self.engine.restore(state, &boot_id, boot_ns, unix_ns);
+            let changes = self.engine.restore(state, &boot_id, at.boot_ns, at.unix_ns);
             self.boot_id = boot_id;
             self.now = None;
             self.tell(&changes)?;
@@ -114,6 +119,14 @@ impl Trial {
         let mut changes = Vec::new();
         let Self { pipeline, engine, .. } = self;
         pipeline.push(item, &mut |signal| changes.extend(engine.observe(&signal)));
+        self.tell(&changes)
+    }
+
+    /// A counter of errors rose.
+    fn notice(&mut self, note: &RecordedNote) -> Result<(), Failure> {
+        let Some(signal) = Signal::noted(note) else { return Ok(()) };
+        self.pass_to(note.at)?;
+        let changes = self.engine.observe(&signal);
         self.tell(&changes)
     }
 
