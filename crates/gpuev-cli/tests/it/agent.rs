@@ -1,5 +1,6 @@
 //! `gpuev agent`: it runs until it is told to end, reads its configuration again, and says what is wrong with it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -131,13 +132,13 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
     assert_eq!(i64::try_from(runs.len()).unwrap(), KILLS + 1);
     for (before, run) in runs.iter().zip(&runs[1..]) {
         assert_eq!(run.blind.len(), 2, "each GPU");
-        for (from, to) in &run.blind {
-            assert!(before.last_received <= *from && from <= to, "what was recorded was seen");
+        for (gpu, (from, to)) in &run.blind {
+            assert!(before.last.get(gpu) <= Some(from) && from <= to, "what was recorded was seen");
             assert!(*from <= run.first_received, "what came after is of this run");
         }
     }
     assert!(state.join("alerts.json").exists());
-    let mut told = std::collections::BTreeMap::new();
+    let mut told = BTreeMap::new();
     for (id, revision, line) in alerts(&log) {
         let first = told.entry((id, revision)).or_insert_with(|| line.clone());
         assert_eq!(*first, line, "one id and revision are one message");
@@ -201,25 +202,27 @@ pub(crate) fn what_was_noted_is_exported(history: &History) {
 /// What one run of the agent recorded.
 #[derive(Default)]
 pub(crate) struct Run {
-    blind: Vec<(u64, u64)>,
+    blind: BTreeMap<u32, (u64, u64)>,
     first_received: u64,
-    last_received: u64,
-    next_seq: std::collections::BTreeMap<u32, u64>,
+    /// When the last event of each GPU happened.
+    last: BTreeMap<u32, u64>,
+    next_seq: BTreeMap<u32, u64>,
 }
 
 impl Run {
     fn add(&mut self, item: &Item) {
         match item {
             Item::Gap(gap) if gap.cause == GapCause::Reopened => {
-                self.blind.push((gap.from_boot_ns, gap.to_boot_ns));
+                let time = (gap.from_boot_ns, gap.to_boot_ns);
+                assert_eq!(self.blind.insert(gap.gpu.index, time), None, "once");
             }
             Item::Gap(_) => {}
             Item::Event(event) => {
-                let at = event.time.received_boot_ns;
-                if self.last_received == 0 {
-                    self.first_received = at;
+                if self.last.is_empty() {
+                    self.first_received = event.time.received_boot_ns;
                 }
-                self.last_received = self.last_received.max(at);
+                let last = self.last.entry(event.gpu.index).or_default();
+                *last = (*last).max(event.time.boot_ns);
                 let next = self.next_seq.entry(event.gpu.index).or_insert(event.seq);
                 assert_eq!(event.seq, *next, "no event of a run is missing");
                 *next += 1;

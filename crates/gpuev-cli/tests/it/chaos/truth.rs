@@ -77,7 +77,7 @@ pub(super) fn blind_time_is_told(recorded: &[(Place, Item)], dead: &[(u64, u64)]
         match item {
             Item::Event(event) => {
                 let last: &mut u64 = &mut last[place(event.gpu)];
-                *last = (*last).max(event.time.received_boot_ns);
+                *last = (*last).max(event.time.boot_ns);
             }
             Item::Gap(gap) if gap.cause == GapCause::Reopened => {
                 assert!(
