@@ -31,7 +31,7 @@ const GPUS: usize = 2;
 /// Events in a second, of all GPUs.
 const RATE: u64 = 500;
 /// Each kind of strike comes so often.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 /// Alerts that fire at any time.
 const FIRING: usize = 2;
 /// Longer than anything takes.
@@ -53,6 +53,8 @@ summary = "{process} faults on {gpu}"
 #[derive(Debug, Clone, Copy)]
 enum Strike {
     Agent,
+    /// It is not killed but told to end, as before an upgrade.
+    AgentEnds,
     Keeper,
     Receiver,
     KeeperAndAgent,
@@ -62,8 +64,9 @@ enum Strike {
 }
 
 impl Strike {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Agent,
+        Self::AgentEnds,
         Self::Keeper,
         Self::Receiver,
         Self::KeeperAndAgent,
@@ -223,11 +226,23 @@ impl Field {
         let killed = boot_ns();
         agent.child().kill().unwrap();
         agent.wait().unwrap();
+        self.is_dead_since(killed);
+    }
+
+    fn end_agent(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        let pid = Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(agent.wait().unwrap().success());
+        self.is_dead_since(boot_ns());
+    }
+
+    fn is_dead_since(&mut self, boot_ns: u64) {
         // What it had said is not of the next.
         self.manager.set_nonblocking(true).unwrap();
         while self.manager.recv(&mut [0]).is_ok() {}
         self.manager.set_nonblocking(false).unwrap();
-        self.dead.push((killed, u64::MAX));
+        self.dead.push((boot_ns, u64::MAX));
     }
 
     /// Nobody looks for a while; then the agent comes back, and what fired fires.
@@ -308,6 +323,7 @@ impl Field {
         }
         match strike {
             Strike::Agent => self.kill_agent(),
+            Strike::AgentEnds => self.end_agent(),
             Strike::Keeper => self.kill_keeper(),
             Strike::Receiver => self.receiver.is_killed(),
             Strike::KeeperAndAgent => {
@@ -386,24 +402,22 @@ impl Field {
         }
         let last = self.fault();
         self.is_told(last, "firing");
-        let mut agent = self.agent.take().unwrap();
-        let pid = Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
-        assert!(agent.wait().unwrap().success());
+        self.end_agent();
     }
 
     fn history_is_consistent(&self) {
         let history = History::open(&self.path("state/history.db")).unwrap();
         assert_eq!(history.check().unwrap(), [""; 0]);
         let recorded = recorded(&history);
-        assert_eq!(history.sessions().unwrap().len(), self.dead.len() + 1);
+        assert_eq!(history.sessions().unwrap().len(), self.dead.len());
         let _without_holes = runs(&recorded);
         let (seen, missed) = self.truth.holds_for(&recorded);
         eprintln!(
-            "{seen} events recorded, {missed} in gaps, {} kills of the agent",
+            "{seen} events recorded, {missed} in gaps, {} ends of the agent",
             self.dead.len()
         );
-        blind_time_is_told(&recorded, &self.dead, GPUS);
+        let (_the_end, between) = self.dead.split_last().unwrap();
+        blind_time_is_told(&recorded, between, GPUS);
         what_was_noted_is_exported(&history);
         run(["report", history.path().to_str().unwrap()]).good();
     }
