@@ -21,7 +21,7 @@ use gpuev::{Bdf, Error, ErrorKind, Filter, Gpu, GpuId, Machine, Monitor, Result}
 use gpuev_store::Progress;
 
 use crate::alert::Book;
-use crate::blind::{AliveNote, blind_since_ns};
+use crate::blind::{AliveNote, Seen};
 use crate::config::Config;
 use crate::http::HttpServer;
 use crate::live::Live;
@@ -134,19 +134,18 @@ impl Agent {
                 .with_hint("agent.state_dir names another folder")
         })?;
         let history = config.history.enabled.then(|| config.history_file());
-        let blind_since = blind_since_ns(machine, state_dir, history.as_deref())?;
+        let seen = Seen::before(machine, state_dir, history.as_deref())?;
         let monitor = Monitor::builder(machine).may_be_empty(true).start()?;
         let queue = usize::try_from(config.agent.queue.0).unwrap_or(usize::MAX);
         let items = monitor.subscribe_with_limit(Filter::new(), queue);
         let mut gaps = Vec::new();
         let mut recording = None;
         if config.history.enabled {
-            let started = Recording::start(machine, &monitor, config, blind_since)?;
+            let started = Recording::start(machine, &monitor, config, seen.as_ref())?;
             gaps = started.1;
             recording = Some(started.0);
-        } else if let Some(since_ns) = blind_since {
-            gaps =
-                monitor.gpus().iter().map(|gpu| crate::blind::blind_gap(gpu, since_ns)).collect();
+        } else if let Some(seen) = seen {
+            gaps = monitor.gpus().iter().map(|gpu| seen.gap(gpu)).collect();
         }
         let (commands, to_do) = mpsc::channel();
         let started = Anchor::now();

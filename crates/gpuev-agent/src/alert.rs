@@ -114,7 +114,7 @@ impl Resolution {
 }
 
 /// An alert changed in a way that others should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertChange {
     /// The alert as it is now.
     pub alert: Arc<Alert>,

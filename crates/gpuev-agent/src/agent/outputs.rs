@@ -18,6 +18,9 @@ use crate::sink::{Context, Message, Sinks, Stats};
 /// How long sinks may go on with what waits when the agent ends. What they promised is on disk.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Changes that are kept until the sinks have them on disk: more than that, and a disk is too slow for all.
+const MOST_ON_THE_WAY: usize = 1024;
+
 /// Everybody who is given signals.
 pub(super) struct Outputs {
     shared: Arc<Shared>,
@@ -27,6 +30,9 @@ pub(super) struct Outputs {
     sinks: Sinks,
     /// Changes of alerts that are not yet told.
     changes: Vec<AlertChange>,
+    /// Those that were told, and may not be in the sinks' spools yet. They are kept with the alerts: else a crash
+    /// in between would leave alerts that are known as told and that nobody was told of.
+    on_the_way: Vec<AlertChange>,
 }
 
 /// What sinks need to know of the agent.
@@ -62,6 +68,7 @@ impl Outputs {
             boot_id: machine.boot_id().unwrap_or_default(),
             sinks,
             changes: Vec::new(),
+            on_the_way: Vec::new(),
         };
         outputs.restore()?;
         Ok(outputs)
@@ -76,7 +83,9 @@ impl Outputs {
                 None
             }
         };
-        if let Some(state) = state {
+        if let Some(mut state) = state {
+            self.on_the_way = std::mem::take(&mut state.on_the_way);
+            self.sinks.change_again(&self.on_the_way);
             let now = Anchor::now();
             self.changes = self.engine.restore(state, &self.boot_id, now.boot_ns, now.unix_ns);
             self.tell_changes();
@@ -111,6 +120,16 @@ impl Outputs {
     pub(super) fn tick(&mut self, now: Anchor) {
         self.changes.extend(self.engine.tick(now.boot_ns, now.unix_ns));
         self.tell_changes();
+        self.settle();
+    }
+
+    /// Forgets what was on its way to the sinks once it is where a crash does not reach it, also on disk: it is
+    /// not to come again with the next start.
+    fn settle(&mut self) {
+        if !self.on_the_way.is_empty() && self.sinks.are_settled() {
+            self.on_the_way.clear();
+            self.keep();
+        }
     }
 
     /// Goes on by other rules and sinks.
@@ -123,7 +142,9 @@ impl Outputs {
     }
 
     /// Sinks go on for a moment with what waits.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(mut self) {
+        self.sinks.close(PATIENCE);
+        self.settle();
         for sink in self.sinks.stop(PATIENCE) {
             if sink.waiting > 0 {
                 say(&format!(
@@ -140,14 +161,25 @@ impl Outputs {
         if self.changes.is_empty() {
             return;
         }
-        if let Err(error) = self.kept.save(&self.engine.state(&self.boot_id)) {
-            say(&format!("{error}; a restart will not know of this change"));
+        if self.sinks.are_settled() {
+            self.on_the_way.clear();
         }
+        let room = MOST_ON_THE_WAY.saturating_sub(self.on_the_way.len());
+        self.on_the_way.extend(self.changes.iter().take(room).cloned());
+        self.keep();
         for change in self.changes.drain(..) {
             self.shared.metrics.observe_change(&change);
             let message = Message::of_change(&change);
             self.shared.live.publish("alert", message.severity, &message.json);
             self.sinks.change(&change);
+        }
+    }
+
+    fn keep(&self) {
+        let mut state = self.engine.state(&self.boot_id);
+        state.on_the_way.clone_from(&self.on_the_way);
+        if let Err(error) = self.kept.save(&state) {
+            say(&format!("{error}; a restart will not know of this change"));
         }
     }
 }

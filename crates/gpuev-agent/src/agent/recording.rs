@@ -7,7 +7,7 @@ use gpuev::process::Processes;
 use gpuev::{Filter, Gap, Item, Machine, Monitor, Result};
 use gpuev_store::{Notebook, Progress, Recorder, Retention, Session, Writer};
 
-use crate::blind::blind_gap;
+use crate::blind::Seen;
 use crate::config::{Config, HistorySettings};
 use crate::signal::{Noted, Signal};
 
@@ -30,13 +30,13 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Begins a session. `blind_since_ns` is when the last one ended: a gap of each GPU is the first that is
+    /// Begins a session. `seen` is what those before saw: a gap of each GPU is the first that is
     /// recorded, and given back.
     pub(super) fn start(
         machine: &Machine,
         monitor: &Monitor,
         config: &Config,
-        blind_since_ns: Option<u64>,
+        seen: Option<&Seen>,
     ) -> Result<(Self, Vec<Gap>)> {
         let wanted: Vec<_> = config.events.wanted().collect();
         let mut filter = Filter::new();
@@ -54,11 +54,11 @@ impl Recording {
             retry_at: None,
             failure: None,
         };
-        let gaps = recording.begin(monitor, blind_since_ns)?;
+        let gaps = recording.begin(monitor, seen)?;
         Ok((recording, gaps))
     }
 
-    fn begin(&mut self, monitor: &Monitor, blind_since_ns: Option<u64>) -> Result<Vec<Gap>> {
+    fn begin(&mut self, monitor: &Monitor, seen: Option<&Seen>) -> Result<Vec<Gap>> {
         let gpus = monitor.gpus();
         let session = Session::of(&self.machine).with_gpus(&gpus).with_scope(&monitor.scope());
         let retention = Retention {
@@ -68,8 +68,8 @@ impl Recording {
         let mut writer = Writer::open(&self.file, &session)?.with_retention(retention);
         let queue = usize::try_from(self.settings.queue.0).unwrap_or(usize::MAX);
         let items = monitor.subscribe_with_limit(self.filter.clone(), queue);
-        let gap = |since_ns| gpus.iter().map(move |gpu| blind_gap(gpu, since_ns));
-        let gaps: Vec<Gap> = blind_since_ns.map(gap).into_iter().flatten().collect();
+        let gaps = |seen: &Seen| gpus.iter().map(|gpu| seen.gap(gpu)).collect();
+        let gaps: Vec<Gap> = seen.map(gaps).unwrap_or_default();
         for gap in &gaps {
             writer.append(&Item::Gap(gap.clone()))?;
         }
@@ -100,7 +100,7 @@ impl Recording {
         }
         let Some(monitor) = monitor else { return };
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
-            match self.begin(monitor, Some(safe_until_ns)) {
+            match self.begin(monitor, Some(&Seen::all_until_ns(safe_until_ns))) {
                 Ok(_gaps) => {
                     super::say("recording goes on");
                     (self.retry_at, self.failure) = (None, None);

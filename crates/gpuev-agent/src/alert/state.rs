@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rule::SavedRule;
 
-use super::SavedBook;
+use super::{AlertChange, SavedBook};
 
 const VERSION: u32 = 1;
 /// Alerts and windows are bounded; a longer file is not one of ours.
@@ -23,11 +23,15 @@ pub struct State {
     pub(crate) boot_id: String,
     pub(crate) rules: Vec<SavedRule>,
     pub(crate) book: SavedBook,
+    /// Changes that sinks were about to be told: the book says that they are told, and a crash may have been
+    /// faster.
+    #[serde(default)]
+    pub(crate) on_the_way: Vec<AlertChange>,
 }
 
 impl State {
     pub(crate) fn new(boot_id: &str, rules: Vec<SavedRule>, book: SavedBook) -> Self {
-        Self { version: VERSION, boot_id: boot_id.to_owned(), rules, book }
+        Self { version: VERSION, boot_id: boot_id.to_owned(), rules, book, on_the_way: Vec::new() }
     }
 }
 

@@ -301,6 +301,22 @@ impl Outbox {
         self.stats().waiting == 0
     }
 
+    /// Queues what an earlier run, which offered it in this order, may not have brought to the spool any more:
+    /// what comes behind the last that is there. Nothing where losing is allowed.
+    pub(super) fn offer_again(&self, messages: &[Message]) {
+        if !self.shared.is_spooled() || messages.is_empty() {
+            return;
+        }
+        let known = self.shared.ids_on_disk();
+        let missing = messages.rsplit(|message| known.contains(&message.id)).next();
+        missing.into_iter().flatten().for_each(|message| self.offer(message));
+    }
+
+    /// Whether all that was offered is where a crash does not reach it, or will never be.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.shared.is_spooled() || lock(&self.shared.queue).size().0 == 0
+    }
+
     /// Takes no more, writes the spool, goes on delivering for at most `patience` and ends the threads. A
     /// thread that is in the middle of a call to a dead server is left behind. What is in the spool comes
     /// with the next start; what waits in memory is given back.
@@ -325,11 +341,16 @@ impl Outbox {
         self.shared.bell.ring();
     }
 
-    fn join(&mut self, deadline: Instant) {
-        // What is in memory goes to disk whatever it takes; a disk that fails is not waited for.
+    /// After [`close`](Self::close): what is in memory goes to disk whatever it takes; a disk that fails is not
+    /// waited for.
+    pub(super) fn write_rest(&mut self) {
         if let Some(writer) = self.writer.take() {
             let _panicked = writer.join();
         }
+    }
+
+    fn join(&mut self, deadline: Instant) {
+        self.write_rest();
         let shared = &self.shared;
         while !shared.ended.load(Ordering::Acquire) && Instant::now() < deadline {
             let heard = shared.bell.heard();

@@ -122,10 +122,41 @@ impl Sinks {
         }
     }
 
+    /// Hands changes that an earlier run told of, and that a crash may have kept from a spool, to the sinks that
+    /// promise. They come under their old ids, in their old order, and not where the spool has them.
+    pub fn change_again(&self, changes: &[AlertChange]) {
+        let messages: Vec<Message> = changes.iter().map(Message::of_change).collect();
+        for running in self.running.values() {
+            let filter = &running.filter;
+            let takes = |message: &&Message| {
+                filter.wants(Kind::Alert, message.severity) && filter.takes(message)
+            };
+            let taken: Vec<Message> = messages.iter().filter(takes).cloned().collect();
+            running.outbox.offer_again(&taken);
+        }
+    }
+
+    /// Whether all that was promised is on disk, or with its receiver.
+    #[must_use]
+    pub fn are_settled(&self) -> bool {
+        self.running.values().all(|running| running.outbox.is_settled())
+    }
+
     /// The counts of every sink, in order of name.
     #[must_use]
     pub fn stats(&self) -> Vec<Stats> {
         self.running.values().map(|running| running.outbox.stats()).collect()
+    }
+
+    /// Takes no more, and writes to disk what was promised; delivering goes on for at most `patience`.
+    pub fn close(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        for running in self.running.values() {
+            running.outbox.close(deadline);
+        }
+        for running in self.running.values_mut() {
+            running.outbox.write_rest();
+        }
     }
 
     /// Stops all of them at once, each going on with what waits until `patience` is over. What is spooled

@@ -18,11 +18,12 @@
 
 mod segment;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +129,14 @@ impl Spool {
     /// Messages that are not delivered yet.
     pub(super) const fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// The ids of the messages that are not delivered yet.
+    pub(super) fn ids(&self) -> HashSet<Arc<str>> {
+        let written = self.writer.as_ref().map(Writer::segment);
+        let segments = self.full.iter().chain(written);
+        let records = segments.filter_map(|segment| segment.records(self.offset_in(segment)).ok());
+        records.flatten().filter_map(|read| Some(read.message?.id)).collect()
     }
 
     /// Records found damaged since the spool was opened.

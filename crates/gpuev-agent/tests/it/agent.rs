@@ -76,17 +76,15 @@ fn what_happens_is_told_and_recorded_and_the_time_between_two_runs_is_a_gap() {
     }
     let items = items(&config.history_file());
     let gaps = gaps(&items);
-    let times: Vec<u64> = items
-        .iter()
-        .filter_map(|item| match item {
-            Item::Event(event) => Some(event.time.received_boot_ns),
-            Item::Gap(_) => None,
-        })
-        .collect();
     for gap in gaps {
         assert_eq!((gap.cause, gap.count), (GapCause::Reopened, None));
-        assert!(times[..50].iter().all(|at| *at <= gap.from_boot_ns), "{gap:?}");
-        assert!(times[50..].iter().all(|at| *at >= gap.to_boot_ns), "{gap:?}");
+        let time = |item: &Item| match item {
+            Item::Event(event) if event.gpu == gap.gpu => Some(event.time.boot_ns),
+            Item::Event(_) | Item::Gap(_) => None,
+        };
+        let times: Vec<u64> = items.iter().filter_map(time).collect();
+        assert_eq!(times[..25].iter().max(), Some(&gap.from_boot_ns), "{gap:?}");
+        assert!(times[25..].iter().all(|at| *at >= gap.to_boot_ns), "{gap:?}");
     }
 }
 

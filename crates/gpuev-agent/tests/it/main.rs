@@ -7,6 +7,7 @@ mod aggregate;
 mod alert_book;
 mod alert_life;
 mod attribution;
+mod blind;
 mod campaign;
 mod config;
 mod dashboard;

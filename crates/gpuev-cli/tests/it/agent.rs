@@ -1,10 +1,12 @@
 //! `gpuev agent`: it runs until it is told to end, reads its configuration again, and says what is wrong with it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use gpuev_store::{History, Query};
+use gpuev::{GapCause, Item};
+use gpuev_store::{History, Place, Query};
 use rustix::process::Signal;
 
 use crate::program::{Running, run};
@@ -126,29 +128,17 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
     served.end();
 
     let history = History::open(&history).unwrap();
-    let sessions = history.sessions().unwrap();
-    assert_eq!(i64::try_from(sessions.len()).unwrap(), KILLS + 1);
-    let mut runs: Vec<Run> = sessions.iter().map(|_| Run::default()).collect();
-    let (mut items, mut number) = (history.items(&Query::new()), 0);
-    let mut notes = history.notes(&Query::new());
-    while let Some((place, item)) = items.next_placed().unwrap() {
-        number += 1;
-        while let Some(note) = notes.next_before(Some(place.item)).unwrap() {
-            assert_eq!(note.place.item, number, "notes count with the items");
-            number += 1;
-        }
-        assert_eq!(place.item, number, "no item is missing");
-        runs[usize::try_from(place.session).unwrap() - 1].add(&item);
-    }
+    let runs = runs(&recorded(&history));
+    assert_eq!(i64::try_from(runs.len()).unwrap(), KILLS + 1);
     for (before, run) in runs.iter().zip(&runs[1..]) {
         assert_eq!(run.blind.len(), 2, "each GPU");
-        for (from, to) in &run.blind {
-            assert!(before.last_received <= *from && from <= to, "what was recorded was seen");
+        for (gpu, (from, to)) in &run.blind {
+            assert!(before.last.get(gpu) <= Some(from) && from <= to, "what was recorded was seen");
             assert!(*from <= run.first_received, "what came after is of this run");
         }
     }
     assert!(state.join("alerts.json").exists());
-    let mut told = std::collections::BTreeMap::new();
+    let mut told = BTreeMap::new();
     for (id, revision, line) in alerts(&log) {
         let first = told.entry((id, revision)).or_insert_with(|| line.clone());
         assert_eq!(*first, line, "one id and revision are one message");
@@ -157,8 +147,36 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
     what_was_noted_is_exported(&history);
 }
 
+/// All that the history has, of which nothing is missing: items and notes are numbered in one row.
+pub(crate) fn recorded(history: &History) -> Vec<(Place, Item)> {
+    let (mut items, mut number) = (history.items(&Query::new()), 0);
+    let mut notes = history.notes(&Query::new());
+    let mut recorded = Vec::new();
+    while let Some((place, item)) = items.next_placed().unwrap() {
+        number += 1;
+        while let Some(note) = notes.next_before(Some(place.item)).unwrap() {
+            assert_eq!(note.place.item, number, "notes count with the items");
+            number += 1;
+        }
+        assert_eq!(place.item, number, "no item is missing");
+        recorded.push((place, item));
+    }
+    recorded
+}
+
+/// What each run of the agent recorded; a run that recorded nothing is none.
+pub(crate) fn runs(recorded: &[(Place, Item)]) -> Vec<Run> {
+    let of_one_run = |one: &(Place, Item), next: &(Place, Item)| one.0.session == next.0.session;
+    let run = |items: &[(Place, Item)]| {
+        let mut run = Run::default();
+        items.iter().for_each(|(_, item)| run.add(item));
+        run
+    };
+    recorded.chunk_by(of_one_run).map(run).collect()
+}
+
 /// Each note behind the events that were recorded before it, and in its session.
-fn what_was_noted_is_exported(history: &History) {
+pub(crate) fn what_was_noted_is_exported(history: &History) {
     let file = history.path().to_str().unwrap();
     let exported = run(["export", file, "--no-spans"]).good().json();
     let sessions = history.sessions().unwrap().len();
@@ -183,26 +201,28 @@ fn what_was_noted_is_exported(history: &History) {
 
 /// What one run of the agent recorded.
 #[derive(Default)]
-struct Run {
-    blind: Vec<(u64, u64)>,
+pub(crate) struct Run {
+    blind: BTreeMap<u32, (u64, u64)>,
     first_received: u64,
-    last_received: u64,
-    next_seq: std::collections::BTreeMap<u32, u64>,
+    /// When the last event of each GPU happened.
+    last: BTreeMap<u32, u64>,
+    next_seq: BTreeMap<u32, u64>,
 }
 
 impl Run {
-    fn add(&mut self, item: &gpuev::Item) {
+    fn add(&mut self, item: &Item) {
         match item {
-            gpuev::Item::Gap(gap) if gap.cause == gpuev::GapCause::Reopened => {
-                self.blind.push((gap.from_boot_ns, gap.to_boot_ns));
+            Item::Gap(gap) if gap.cause == GapCause::Reopened => {
+                let time = (gap.from_boot_ns, gap.to_boot_ns);
+                assert_eq!(self.blind.insert(gap.gpu.index, time), None, "once");
             }
-            gpuev::Item::Gap(_) => {}
-            gpuev::Item::Event(event) => {
-                let at = event.time.received_boot_ns;
-                if self.last_received == 0 {
-                    self.first_received = at;
+            Item::Gap(_) => {}
+            Item::Event(event) => {
+                if self.last.is_empty() {
+                    self.first_received = event.time.received_boot_ns;
                 }
-                self.last_received = self.last_received.max(at);
+                let last = self.last.entry(event.gpu.index).or_default();
+                *last = (*last).max(event.time.boot_ns);
                 let next = self.next_seq.entry(event.gpu.index).or_insert(event.seq);
                 assert_eq!(event.seq, *next, "no event of a run is missing");
                 *next += 1;

@@ -1,5 +1,6 @@
 //! The keeper as a process of its own on a simulated machine; the agent's side is this test.
 
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,7 +17,7 @@ use crate::program::PROGRAM;
 
 /// A listening keeper on a simulated machine.
 pub(crate) struct Listening {
-    _running: Running,
+    running: Running,
     dir: tempfile::TempDir,
 }
 
@@ -28,11 +29,20 @@ impl Listening {
         command.args(["keeper", "--listen"]).arg(&socket).stdin(Stdio::null());
         let mut running = Run::new(sim).spawn(command).unwrap();
         wait_for(&mut running, &socket);
-        Self { _running: running, dir }
+        Self { running, dir }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("keeper.sock")
+    }
+
+    /// The keepers that run now.
+    pub(crate) fn keepers(&self) -> Vec<u32> {
+        let pid = self.running.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let pids = children.split_whitespace().map(|pid| pid.parse().unwrap());
+        // One that has ended has no program until it is reaped.
+        pids.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok()).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod agent;
 mod agent_yields;
+mod chaos;
 mod documents;
 mod exchange;
 mod faults;

@@ -1,6 +1,8 @@
 //! What waits for a sink: in memory, or in memory and on disk.
 
+use std::collections::HashSet;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -85,6 +87,11 @@ impl Shared {
             // It may go to disk now, if that works again.
             self.bell.ring();
         }
+    }
+
+    /// The ids of what waits on disk.
+    pub(super) fn ids_on_disk(&self) -> HashSet<Arc<str>> {
+        lock(&self.backlog).as_ref().map(|backlog| backlog.spool.ids()).unwrap_or_default()
     }
 
     pub(super) fn note_size(&self, spool: &Spool) {

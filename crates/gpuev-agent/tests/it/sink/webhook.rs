@@ -195,3 +195,32 @@ fn secrets_come_from_files_and_may_change() {
     let error = settings.check(&context(folder.path(), &Told::default())).unwrap_err();
     assert!(error.to_string().contains("token: No such file"), "{error}");
 }
+
+/// What a crash may have kept from the spool, and may not have.
+#[test]
+fn what_was_on_its_way_comes_once_whether_the_spool_has_it_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::new(Does::Answers(200));
+    let records = folder.path().join("records");
+    let url = receiver.url();
+    let toml = |retry: &str| {
+        format!("[webhook.one]\nurl = {url:?}\n{retry}[file.all]\npath = {records:?}\n")
+    };
+    receiver.stop();
+    let changes = ["a1", "a2"].map(|id| change(id, AlertState::Firing));
+    let told = Told::default();
+    let sinks = start(folder.path(), &toml("queue.retry_first = \"1h\"\n"), &told);
+    sinks.change(&changes[0]);
+    until("it is tried", || told.count(|n| matches!(n, Notice::Failing { .. })) == 1);
+    assert!(sinks.are_settled(), "what is tried is on disk");
+    drop(sinks);
+    let sinks = start(folder.path(), &toml(FAST), &Told::default());
+    sinks.change_again(&changes);
+    receiver.start();
+    wait(&sinks);
+    let taken = receiver.taken();
+    let ids: Vec<&str> = taken.iter().map(|request| request.header("idempotency-key")).collect();
+    assert_eq!(ids, ["a1.1", "a2.1"]);
+    let written = fs::read_to_string(&records).unwrap_or_default();
+    assert!(!written.contains("a2"), "a file promises nothing: {written}");
+}
