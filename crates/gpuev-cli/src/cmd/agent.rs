@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use gpuev::Machine;
 use gpuev_agent::control::{Served, Server};
+use gpuev_agent::http::HttpServer;
 use gpuev_agent::keeper::KeeperSource;
 use gpuev_agent::sandbox::Plan;
 use gpuev_agent::yielding::{Hold, Yielder};
@@ -34,6 +35,7 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     let mut config = args.read()?;
     if args.check {
         Agent::check(&gpuev::Machine::host(), &config)
+            .and_then(|_rules| HttpServer::check(&config.http))
             .map_err(|error| Failure::Usage(error.to_string()))?;
         say("the configuration makes sense");
         return Ok(Exit::Success);
