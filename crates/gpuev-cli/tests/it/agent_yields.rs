@@ -11,7 +11,7 @@ use gpuev_sim::run::{Run, Running};
 use gpuev_store::{History, Query};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::keeper::{Listening, until};
+use crate::keeper::{Listening, Place, until};
 use crate::machine::{possible, thermal};
 use crate::program::{PROGRAM, command, has_thread};
 
@@ -24,9 +24,13 @@ struct Agent {
 
 impl Agent {
     fn on(sim: &SimMachine, keepers: Option<&Listening>) -> Self {
+        Self::told_of(sim, &keepers.map(Listening::socket).unwrap_or_default())
+    }
+
+    /// One that is told where keepers are had.
+    fn told_of(sim: &SimMachine, keeper: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        let keeper = keepers.map(Listening::socket).unwrap_or_default();
         let text = format!(
             "agent.state_dir = {state:?}\nhttp.listen = \"\"\nkeeper.socket = {keeper:?}\n\
              control.socket = {:?}\n",
@@ -209,6 +213,35 @@ fn an_agent_in_its_sandbox_takes_new_files_from_folders_of_before() {
         sim.emit(0, &thermal(count));
         fs::read_to_string(&file).is_ok_and(|text| text.contains("THERMAL_THROTTLE"))
     });
+    agent.end();
+}
+
+#[test]
+fn an_agent_waits_for_a_keeper_that_is_started_after_it() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let place = Place::new();
+    let mut agent = Agent::told_of(&sim, &place.socket());
+    // What it says last before it looks for its keeper.
+    agent.says("sandbox: no capabilities");
+    let _keepers = Listening::at(&sim, place);
+    agent.is_ready();
+    assert_eq!(open_files(&sim), 2);
+    sim.emit(0, &thermal(1));
+    until(|| agent.events() == 1);
+    agent.end();
+}
+
+#[test]
+fn an_agent_that_waits_for_its_keeper_can_be_told_to_end() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let mut agent = Agent::told_of(&sim, &Place::new().socket());
+    agent.says("sandbox: no capabilities");
     agent.end();
 }
 
