@@ -11,8 +11,15 @@ use crate::workspace::has;
 /// What each is for is said by the tests that use it; one that misses its program says so and passes.
 const ALWAYS: &[&str] = &["gcc", "libc6-dev", "valgrind"];
 const FOR_THE_SIMULATOR: &[&str] = &["rocm-smi", "librocm-smi-dev", "libdrm-amdgpu1", "tmux"];
-const FOR_THE_AGENT: &[&str] =
-    &["prometheus", "prometheus-alertmanager", "systemd", "systemd-journal-remote"];
+const FOR_THE_AGENT: &[&str] = &[
+    "iproute2",
+    "kmod",
+    "openssl",
+    "prometheus",
+    "prometheus-alertmanager",
+    "systemd",
+    "systemd-journal-remote",
+];
 const FOR_PYTHON: &[&str] = &["python3-venv"];
 
 /// Installs what is missing, where this is Debian and we are root.

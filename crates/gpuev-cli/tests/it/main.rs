@@ -14,6 +14,7 @@ mod keeper;
 mod listeners;
 mod machine;
 mod machine_state;
+mod pod;
 mod program;
 mod rules;
 mod watch;
