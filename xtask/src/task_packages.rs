@@ -20,6 +20,7 @@ const FOR_THE_AGENT: &[&str] = &[
     "systemd",
     "systemd-journal-remote",
 ];
+const FOR_THE_PACKAGE: &[&str] = &["lintian"];
 const FOR_PYTHON: &[&str] = &["python3-venv"];
 
 /// Installs what is missing, where this is Debian and we are root.
@@ -53,6 +54,7 @@ fn wanted() -> Vec<&'static str> {
     }
     if has("gpuev-agent") {
         names.extend(FOR_THE_AGENT);
+        names.extend(FOR_THE_PACKAGE);
     }
     // A Python that did not come from Debian brings its own.
     if has("gpuev-python") && !succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {
