@@ -16,14 +16,14 @@ use crate::machine::{possible, thermal};
 use crate::program::{PROGRAM, command, has_thread};
 
 /// An agent that runs, and where it keeps what it keeps.
-struct Agent {
+pub(crate) struct Agent {
     running: Running,
     said: BufReader<std::process::ChildStderr>,
     dir: tempfile::TempDir,
 }
 
 impl Agent {
-    fn on(sim: &SimMachine, keepers: Option<&Listening>) -> Self {
+    pub(crate) fn on(sim: &SimMachine, keepers: Option<&Listening>) -> Self {
         Self::told_of(sim, &keepers.map(Listening::socket).unwrap_or_default())
     }
 
@@ -48,15 +48,15 @@ impl Agent {
 
     /// Waits until it has subscribed to what it opened: what the driver says before that is for nobody. The
     /// thread that yields starts after that.
-    fn is_ready(&self) {
+    pub(crate) fn is_ready(&self) {
         until(|| has_thread(self.running.id(), "gpuev-yield"));
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("agent.sock")
     }
 
-    fn says(&mut self, wanted: &str) -> String {
+    pub(crate) fn says(&mut self, wanted: &str) -> String {
         let mut all = String::new();
         while self.said.read_line(&mut all).unwrap() > 0 {
             if all.contains(wanted) {
@@ -72,11 +72,11 @@ impl Agent {
         history.items(&Query::new()).flatten().collect()
     }
 
-    fn events(&self) -> usize {
+    pub(crate) fn events(&self) -> usize {
         self.history().iter().filter(|item| matches!(item, Item::Event(_))).count()
     }
 
-    fn gaps(&self, cause: GapCause) -> usize {
+    pub(crate) fn gaps(&self, cause: GapCause) -> usize {
         let is = |item: &&Item| matches!(item, Item::Gap(gap) if gap.cause == cause);
         self.history().iter().filter(is).count()
     }
@@ -86,7 +86,7 @@ impl Agent {
         kill_process(pid, signal).unwrap();
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.signal(Signal::TERM);
         assert!(self.running.wait().unwrap().success());
     }
@@ -103,7 +103,7 @@ fn start(sim: &SimMachine, dir: &Path) -> (Running, BufReader<std::process::Chil
     (running, said)
 }
 
-fn open_files(sim: &SimMachine) -> usize {
+pub(crate) fn open_files(sim: &SimMachine) -> usize {
     sim.event_files().iter().filter(|file| !file.closed).count()
 }
 

@@ -14,6 +14,7 @@ mod keeper;
 mod listeners;
 mod machine;
 mod machine_state;
+mod modprobe;
 mod pod;
 mod program;
 mod rules;
