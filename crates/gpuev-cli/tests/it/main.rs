@@ -18,5 +18,6 @@ mod modprobe;
 mod pod;
 mod program;
 mod rules;
+mod systemd;
 mod watch;
 mod yielding;

@@ -4,7 +4,7 @@
 //! use. It goes the whole way to asking the kernel to remove the module. That the kernel refuses: who is root of a user
 //! namespace only may not, so that no driver of the machine that runs this test is ever in danger.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -36,7 +36,7 @@ cp "$(command -v modprobe)" kmod/modprobe
 cat > sbin/modprobe <<'END'
 #!/bin/sh
 echo "$*"
-read line
+read line || exit 1
 exec /kmod/modprobe "$@"
 END
 chmod +x sbin/modprobe
@@ -84,11 +84,12 @@ fn the_driver_is_unloaded_when_the_agent_has_let_go_of_it() {
     assert_eq!((open_files(&sim), keepers.len()), (2, 2));
     let root = tempfile::tempdir().unwrap();
     let mut modprobe = unload(root.path(), &agent.socket());
-    let mut turn = vec![0; TURN.len()];
-    if modprobe.stdout.as_mut().unwrap().read_exact(&mut turn).is_err() {
-        panic!("{:?}", modprobe.wait_with_output());
+    let mut turn = String::new();
+    BufReader::new(modprobe.stdout.as_mut().unwrap()).read_line(&mut turn).unwrap();
+    if turn != TURN {
+        drop(modprobe.stdin.take());
+        panic!("{turn:?}: {:?}", modprobe.wait_with_output());
     }
-    assert_eq!(String::from_utf8_lossy(&turn), TURN);
     for keeper in keepers {
         assert!(!Path::new(&format!("/proc/{keeper}/exe")).exists(), "its keeper still runs");
     }
