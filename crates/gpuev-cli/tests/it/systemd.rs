@@ -106,6 +106,12 @@ impl Booted {
         Self { running: Some(running), folder }
     }
 
+    /// It has not given up on the way.
+    fn runs(&mut self) {
+        let ended = self.running.as_mut().unwrap().child().try_wait().unwrap();
+        assert_eq!(ended, None, "it has ended");
+    }
+
     fn trial(&self, name: &str) -> PathBuf {
         self.folder.path().join("trial").join(name)
     }
@@ -151,14 +157,23 @@ fn in_a_group(script: &str, folder: &Path) -> Command {
     command
 }
 
-/// Says what there is not.
+/// Mounts what a machine is made of, below `$1`.
+const TRY: &str = r#"
+mount -t tmpfs upper "$1" && cd "$1" && mkdir files work root groups &&
+mount -t overlay root -o lowerdir=/,upperdir=files,workdir=work root &&
+mount -t cgroup2 cgroup2 groups && ls /lib/systemd/systemd
+"#;
+
+/// Says what there is not: root, file systems, systemd.
 fn has_what_it_takes(sim: &SimMachine) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    let systemd = Path::new("/lib/systemd/systemd").exists();
-    if root && systemd {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", TRY, "try"]).arg(folder.path());
+    let tried = command.output().unwrap();
+    if tried.status.success() {
         return possible(sim);
     }
-    let why = format!("a machine is booted by root: {root}; there is systemd: {systemd}");
+    let why = format!("no machine can be booted: {}", String::from_utf8_lossy(&tried.stderr));
     assert!(std::env::var_os("GPUEV_SIM_REQUIRE_ALL").is_none(), "{why}");
     eprintln!("passed over: {why}");
     false
@@ -170,8 +185,11 @@ fn a_unit_that_needs_the_gpus_free_has_them_so_and_then_the_agent_has_them_back(
     if !has_what_it_takes(&sim) {
         return;
     }
-    let booted = Booted::on(&sim);
-    until(|| open_files(&sim) == 2);
+    let mut booted = Booted::on(&sim);
+    until(|| {
+        booted.runs();
+        open_files(&sim) == 2
+    });
     until(|| booted.is("gpuev-agent.service", "active"));
     sim.emit(0, &thermal(1));
     until(|| booted.recorded() == (1, 0));
