@@ -11,8 +11,16 @@ use crate::workspace::has;
 /// What each is for is said by the tests that use it; one that misses its program says so and passes.
 const ALWAYS: &[&str] = &["gcc", "libc6-dev", "valgrind"];
 const FOR_THE_SIMULATOR: &[&str] = &["rocm-smi", "librocm-smi-dev", "libdrm-amdgpu1", "tmux"];
-const FOR_THE_AGENT: &[&str] =
-    &["prometheus", "prometheus-alertmanager", "systemd", "systemd-journal-remote"];
+const FOR_THE_AGENT: &[&str] = &[
+    "iproute2",
+    "kmod",
+    "openssl",
+    "prometheus",
+    "prometheus-alertmanager",
+    "systemd",
+    "systemd-journal-remote",
+];
+const FOR_THE_PACKAGE: &[&str] = &["lintian"];
 const FOR_PYTHON: &[&str] = &["python3-venv"];
 
 /// Installs what is missing, where this is Debian and we are root.
@@ -46,6 +54,7 @@ fn wanted() -> Vec<&'static str> {
     }
     if has("gpuev-agent") {
         names.extend(FOR_THE_AGENT);
+        names.extend(FOR_THE_PACKAGE);
     }
     // A Python that did not come from Debian brings its own.
     if has("gpuev-python") && !succeeds(Command::new("python3").args(["-c", "import ensurepip"])) {

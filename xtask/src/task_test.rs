@@ -8,13 +8,14 @@ use crate::report::{Outcome, Report};
 use crate::tools::cargo_tool;
 use crate::workspace::{self, cargo};
 use crate::{
-    Result, task_deny, task_fuzz, task_instructions, task_packages, task_python, task_tidy,
+    Result, task_deny, task_fuzz, task_instructions, task_package, task_packages, task_python,
+    task_tidy,
 };
 
 type Step = (&'static str, fn() -> Result<Outcome>);
 
 /// Cheap ones first: they fail most.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("packages", task_packages::step),
     ("fmt", fmt),
     ("tidy", task_tidy::step),
@@ -23,6 +24,7 @@ const STEPS: [Step; 12] = [
     ("doctests", doctests),
     ("docs", docs),
     ("concurrency", concurrency),
+    ("package", task_package::step),
     ("python", task_python::step),
     ("instructions", task_instructions::step),
     ("fuzz", task_fuzz::step),

@@ -50,6 +50,19 @@ struct Site {
 }
 
 impl HttpServer {
+    /// Whether it could listen as `settings` say, as far as that can be told without doing so.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), but for the address being taken.
+    pub fn check(settings: &HttpSettings) -> Result<()> {
+        if settings.listen.is_empty() {
+            return Ok(());
+        }
+        Guard::new(settings, checked_address(settings)?)?;
+        Tls::load(settings)?;
+        Ok(())
+    }
+
     /// Listens as `settings` say. `None` where they say not to.
     ///
     /// # Errors

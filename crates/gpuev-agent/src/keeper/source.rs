@@ -100,6 +100,23 @@ impl KeeperSource {
         self.shared.lock().let_go = false;
     }
 
+    /// Waits until somebody listens where keepers are had, at most `within` and as long as `goes_on`. He may be
+    /// started at the same time as the agent, as the containers of a pod are.
+    pub fn wait(&self, within: Duration, mut goes_on: impl FnMut() -> bool) {
+        let until = Instant::now() + within;
+        while self.nobody_listens() && goes_on() && Instant::now() < until {
+            std::thread::sleep(BACK_OFF.0);
+        }
+    }
+
+    fn nobody_listens(&self) -> bool {
+        use rustix::io::Errno;
+        let why = self.version().err().and_then(|error| error.raw_os_error());
+        let nobody = [Errno::NOENT, Errno::CONNREFUSED].map(Errno::raw_os_error);
+        matches!(self.shared.reach, Reach::Socket(_))
+            && why.is_some_and(|why| nobody.contains(&why))
+    }
+
     /// The keeper's pid, if there is one now.
     #[must_use]
     pub fn keeper_pid(&self) -> Option<u32> {

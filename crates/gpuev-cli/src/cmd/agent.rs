@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use gpuev::Machine;
 use gpuev_agent::control::{Served, Server};
+use gpuev_agent::http::HttpServer;
 use gpuev_agent::keeper::KeeperSource;
 use gpuev_agent::sandbox::Plan;
 use gpuev_agent::yielding::{Hold, Yielder};
@@ -16,6 +18,10 @@ use signal_hook::iterator::Signals;
 use crate::args::SourceArgs;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::source::Source;
+
+/// Who starts keepers may be started at the same time. GPUs that cannot be opened at the start wait for the driver to
+/// announce something, and the time before has no gap of theirs.
+const KEEPER_MAY_TAKE: Duration = Duration::from_secs(30);
 
 /// Watch the GPUs as a service: history, alerts, metrics, an HTTP API
 ///
@@ -34,6 +40,7 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     let mut config = args.read()?;
     if args.check {
         Agent::check(&gpuev::Machine::host(), &config)
+            .and_then(|_rules| HttpServer::check(&config.http))
             .map_err(|error| Failure::Usage(error.to_string()))?;
         say("the configuration makes sense");
         return Ok(Exit::Success);
@@ -49,6 +56,9 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     } else {
         let keeper = keeper(&config)?;
         let plan = give_up_the_rest(&config)?;
+        if told_to_end_before(&keeper, &mut signals) {
+            return Ok(Exit::Success);
+        }
         (Machine::host().with_event_source(keeper.clone()), Some(keeper), plan)
     };
     let agent = Agent::start(&machine, &config)?;
@@ -77,6 +87,17 @@ fn keeper(config: &Config) -> Result<KeeperSource, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| gpuev::Error::io("find this program in /proc/self/exe", error))?;
     Ok(KeeperSource::of_program(&program, &["keeper"]))
+}
+
+/// Waits for who starts keepers, and tells whether the agent was told to end meanwhile. Without one it goes on: it
+/// has a history to tell of, and says what it cannot read.
+fn told_to_end_before(keeper: &KeeperSource, signals: &mut Signals) -> bool {
+    let mut ends = false;
+    keeper.wait(KEEPER_MAY_TAKE, || {
+        ends = signals.pending().any(|signal| signal != SIGHUP);
+        !ends
+    });
+    ends
 }
 
 /// From here on, only what the configuration names is in reach. An agent that starts keepers itself needs all

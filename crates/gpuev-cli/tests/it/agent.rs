@@ -90,6 +90,11 @@ fn a_configuration_is_checked_without_running() {
     let refused = check();
     assert_eq!(refused.code, Some(2));
     assert!(refused.err.contains("agent.toml:2:1: "), "{refused:?}");
+    // What would keep it from starting.
+    fs::write(&config, "[http]\nlisten = \"0.0.0.0:9470\"\n").unwrap();
+    let refused = check();
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("can be reached by other machines"), "{refused:?}");
 }
 
 /// The alerts that a file sink was given: id, revision, and the line.

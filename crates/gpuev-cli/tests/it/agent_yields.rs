@@ -11,22 +11,26 @@ use gpuev_sim::run::{Run, Running};
 use gpuev_store::{History, Query};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::keeper::{Listening, until};
+use crate::keeper::{Listening, Place, until};
 use crate::machine::{possible, thermal};
 use crate::program::{PROGRAM, command, has_thread};
 
 /// An agent that runs, and where it keeps what it keeps.
-struct Agent {
+pub(crate) struct Agent {
     running: Running,
     said: BufReader<std::process::ChildStderr>,
     dir: tempfile::TempDir,
 }
 
 impl Agent {
-    fn on(sim: &SimMachine, keepers: Option<&Listening>) -> Self {
+    pub(crate) fn on(sim: &SimMachine, keepers: Option<&Listening>) -> Self {
+        Self::told_of(sim, &keepers.map(Listening::socket).unwrap_or_default())
+    }
+
+    /// One that is told where keepers are had.
+    fn told_of(sim: &SimMachine, keeper: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        let keeper = keepers.map(Listening::socket).unwrap_or_default();
         let text = format!(
             "agent.state_dir = {state:?}\nhttp.listen = \"\"\nkeeper.socket = {keeper:?}\n\
              control.socket = {:?}\n",
@@ -44,15 +48,15 @@ impl Agent {
 
     /// Waits until it has subscribed to what it opened: what the driver says before that is for nobody. The
     /// thread that yields starts after that.
-    fn is_ready(&self) {
+    pub(crate) fn is_ready(&self) {
         until(|| has_thread(self.running.id(), "gpuev-yield"));
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("agent.sock")
     }
 
-    fn says(&mut self, wanted: &str) -> String {
+    pub(crate) fn says(&mut self, wanted: &str) -> String {
         let mut all = String::new();
         while self.said.read_line(&mut all).unwrap() > 0 {
             if all.contains(wanted) {
@@ -68,11 +72,11 @@ impl Agent {
         history.items(&Query::new()).flatten().collect()
     }
 
-    fn events(&self) -> usize {
+    pub(crate) fn events(&self) -> usize {
         self.history().iter().filter(|item| matches!(item, Item::Event(_))).count()
     }
 
-    fn gaps(&self, cause: GapCause) -> usize {
+    pub(crate) fn gaps(&self, cause: GapCause) -> usize {
         let is = |item: &&Item| matches!(item, Item::Gap(gap) if gap.cause == cause);
         self.history().iter().filter(is).count()
     }
@@ -82,7 +86,7 @@ impl Agent {
         kill_process(pid, signal).unwrap();
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.signal(Signal::TERM);
         assert!(self.running.wait().unwrap().success());
     }
@@ -99,7 +103,7 @@ fn start(sim: &SimMachine, dir: &Path) -> (Running, BufReader<std::process::Chil
     (running, said)
 }
 
-fn open_files(sim: &SimMachine) -> usize {
+pub(crate) fn open_files(sim: &SimMachine) -> usize {
     sim.event_files().iter().filter(|file| !file.closed).count()
 }
 
@@ -209,6 +213,35 @@ fn an_agent_in_its_sandbox_takes_new_files_from_folders_of_before() {
         sim.emit(0, &thermal(count));
         fs::read_to_string(&file).is_ok_and(|text| text.contains("THERMAL_THROTTLE"))
     });
+    agent.end();
+}
+
+#[test]
+fn an_agent_waits_for_a_keeper_that_is_started_after_it() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let place = Place::new();
+    let mut agent = Agent::told_of(&sim, &place.socket());
+    // What it says last before it looks for its keeper.
+    agent.says("sandbox: no capabilities");
+    let _keepers = Listening::at(&sim, place);
+    agent.is_ready();
+    assert_eq!(open_files(&sim), 2);
+    sim.emit(0, &thermal(1));
+    until(|| agent.events() == 1);
+    agent.end();
+}
+
+#[test]
+fn an_agent_that_waits_for_its_keeper_can_be_told_to_end() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let mut agent = Agent::told_of(&sim, &Place::new().socket());
+    agent.says("sandbox: no capabilities");
     agent.end();
 }
 

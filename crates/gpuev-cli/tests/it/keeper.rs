@@ -18,22 +18,38 @@ use crate::program::PROGRAM;
 /// A listening keeper on a simulated machine.
 pub(crate) struct Listening {
     running: Running,
-    dir: tempfile::TempDir,
+    place: Place,
+}
+
+/// Where one is going to listen.
+pub(crate) struct Place(tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.path().join("keeper.sock")
+    }
 }
 
 impl Listening {
     pub(crate) fn on(sim: &SimMachine) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("keeper.sock");
+        Self::at(sim, Place::new())
+    }
+
+    pub(crate) fn at(sim: &SimMachine, place: Place) -> Self {
+        let socket = place.socket();
         let mut command = Command::new(PROGRAM);
         command.args(["keeper", "--listen"]).arg(&socket).stdin(Stdio::null());
         let mut running = Run::new(sim).spawn(command).unwrap();
         wait_for(&mut running, &socket);
-        Self { running, dir }
+        Self { running, place }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.dir.path().join("keeper.sock")
+        self.place.socket()
     }
 
     /// The keepers that run now.
