@@ -32,7 +32,7 @@ use crate::sink::Stats;
 
 use outputs::{Outputs, sink_context};
 use recording::Recording;
-use worker::{Command, Worker};
+use worker::{Command, Retry, Worker};
 
 /// A line on standard error, where the service manager's journal listens.
 pub(crate) fn say(text: &str) {
@@ -172,6 +172,7 @@ impl Agent {
             recording,
             to_do,
             received_ns: 0,
+            retry: Retry::default(),
         };
         let worker = std::thread::Builder::new()
             .name("gpuev-agent".to_owned())
@@ -254,6 +255,13 @@ impl Shared {
         }
         watching.yielded_since_boot_ns = None;
         Ok(())
+    }
+
+    /// Has GPUs that could not be opened tried again.
+    fn try_again(&self) {
+        if let Some(monitor) = &self.watching().monitor {
+            monitor.try_again();
+        }
     }
 
     /// How the agent is.

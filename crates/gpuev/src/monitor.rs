@@ -179,6 +179,13 @@ impl Monitor {
         failures.iter().map(|(gpu, error)| (gpu.clone(), error.to_string())).collect()
     }
 
+    /// Has those that [`failures`](Self::failures) names tried again, in another thread. Without this they are when
+    /// the machine next announces a change. A GPU that is then open begins with a [`Gap`](crate::Gap) from the
+    /// first failure on.
+    pub fn try_again(&self) {
+        self.watch.hotplug.nudge();
+    }
+
     /// Whose events are seen.
     #[must_use]
     pub fn scope(&self) -> Scope {
@@ -340,7 +347,7 @@ impl Watch {
         gpu.id.index = state.index_of(&gpu);
         let mut reader = match EventReader::open(&self.machine, &gpu, state.mask) {
             Ok(reader) => reader,
-            Err(error) => return state.failures.push((gpu, error)),
+            Err(error) => return state.fail(gpu, error),
         };
         if let Some(gap) = state.comes_back(&gpu, &mut reader) {
             self.subscribers.tell(&gap);
@@ -351,7 +358,7 @@ impl Watch {
             Ok(drained) => {
                 state.watched.insert(key, Watched { gpu, drained });
             }
-            Err(error) => state.failures.push((gpu, error)),
+            Err(error) => state.fail(gpu, error),
         }
     }
 }

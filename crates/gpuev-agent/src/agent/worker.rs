@@ -20,6 +20,8 @@ use crate::signal::Signal;
 
 /// Between looks at the clock, at what is asked, and at the GPUs.
 const TICK: Duration = Duration::from_secs(1);
+/// GPUs that cannot be opened are tried again at least so often.
+const RAREST_RETRY: Duration = Duration::from_secs(60);
 
 /// Items that are taken without a look at the clock.
 const BURST: usize = 1024;
@@ -42,6 +44,30 @@ pub(super) struct Worker {
     pub(super) to_do: Receiver<Command>,
     /// When the latest item was received.
     pub(super) received_ns: u64,
+    /// When GPUs that cannot be read are tried again.
+    pub(super) retry: Retry,
+}
+
+/// Ever rarer attempts, until there is nothing left to try.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    /// Not due yet: the time of the next, and how long it was waited for.
+    next: Option<(Instant, Duration)>,
+}
+
+impl Retry {
+    /// Whether to try now, where something `is_wanted`.
+    fn is_due(&mut self, is_wanted: bool, now: Instant) -> bool {
+        let waited = match self.next.filter(|_| is_wanted) {
+            None => Duration::ZERO,
+            Some((at, waited)) if at <= now => waited,
+            Some(_) => return false,
+        };
+        let is_due = !waited.is_zero();
+        let wait = (waited * 2).clamp(TICK, RAREST_RETRY);
+        self.next = is_wanted.then(|| (now + wait, wait));
+        is_due
+    }
 }
 
 impl Worker {
@@ -136,6 +162,9 @@ impl Worker {
             return;
         }
         let unreadable: Vec<Gpu> = status.unreadable.into_iter().map(|(gpu, _)| gpu).collect();
+        if self.retry.is_due(!unreadable.is_empty(), Instant::now()) {
+            self.shared.try_again();
+        }
         let Self { pipeline, outputs, recording, .. } = self;
         pipeline.gpus(&status.gpus, &unreadable, &mut |signal| give(outputs, recording, &signal));
     }

@@ -1,15 +1,17 @@
 //! The agent as a whole: what happens is recorded and told, also over restarts and changes.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use gpuev::{EventType, Gap, GapCause, Item};
+use gpuev::{EventType, Gap, GapCause, Item, KfdVersion, Machine, OpenWith, Scope};
 use gpuev_agent::config::EventMode;
 use gpuev_agent::live::{Missed, Position};
 use gpuev_agent::metrics::Exposition;
 use gpuev_agent::quantity::Period;
 use gpuev_agent::{Agent, Config};
-use gpuev_sim::{Comm, DriverEvent, Kernel, RasBlock, Sensor, SimMachine};
+use gpuev_sim::{Client, Comm, DriverEvent, Kernel, RasBlock, Sensor, SimMachine};
 use gpuev_store::{History, Query};
 
 use crate::machine::{PATIENCE, machine_of};
@@ -218,4 +220,35 @@ fn an_error_that_is_counted_is_an_event_for_everybody() {
     agent.stop().unwrap();
     let noted = noted(&config);
     assert_eq!(noted, [(rise, None)]);
+}
+
+/// Nothing is announced when a keeper comes back, or permissions are mended.
+#[test]
+fn gpus_that_could_not_be_opened_are_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let sim = sim();
+    let shut = Arc::new(AtomicBool::new(true));
+    let (opener, is_shut) = (sim.clone(), Arc::clone(&shut));
+    let (major, minor) = sim.kfd_version();
+    let open = move |gpu: &gpuev::Gpu| match is_shut.load(Ordering::SeqCst) {
+        true => Err(std::io::ErrorKind::PermissionDenied.into()),
+        false => opener.open_events(gpu.id.kfd_id, &Client::root()),
+    };
+    let source = OpenWith::new(KfdVersion { major, minor }, Scope::everything("simulated"), open);
+    let machine = Machine::at(sim.root()).with_event_source(source);
+    let agent = Agent::start(&machine, &config(folder.path())).unwrap();
+    let now = agent.shared().live.now().to_string();
+    let begin = Position::parse(&format!("{}-0", now.split_once('-').unwrap().0)).unwrap();
+    let changes = |count: usize| -> Vec<String> {
+        let told = told(&agent, begin, "gpu", count);
+        told.iter().map(|one| one["change"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(changes(2), ["unreadable"; 2]);
+    shut.store(false, Ordering::SeqCst);
+    assert_eq!(changes(4)[2..], ["found"; 2]);
+    let gaps = told(&agent, begin, "gap", 2);
+    assert!(gaps.iter().all(|gap| gap["cause"] == "reopened"), "{gaps:?}");
+    sim.emit(1, &start(4242));
+    told(&agent, begin, "event", 1);
+    agent.stop().unwrap();
 }

@@ -19,8 +19,8 @@ use crate::args::SourceArgs;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::source::Source;
 
-/// Who starts keepers may be started at the same time. GPUs that cannot be opened at the start wait for the driver to
-/// announce something, and the time before has no gap of theirs.
+/// Who starts keepers may be started at the same time. GPUs that cannot be opened at the start are tried again, but are an
+/// alert until then, and the gap of theirs begins with the start.
 const KEEPER_MAY_TAKE: Duration = Duration::from_secs(30);
 
 /// Watch the GPUs as a service: history, alerts, metrics, an HTTP API

@@ -121,6 +121,16 @@ impl State {
         self.away.insert(key, away);
     }
 
+    /// `gpu` cannot be opened. Nobody sees what happens on it from now on, unless nobody has for longer.
+    pub(super) fn fail(&mut self, gpu: Gpu, error: Error) {
+        if self.away(&gpu).is_none() {
+            let (since_boot_ns, cause) = (boot_now_ns(), GapCause::Reopened);
+            let away = Away { id: gpu.id, next_seq: 0, since_boot_ns, cause };
+            self.away.insert(key(gpu.id), away);
+        }
+        self.failures.push((gpu, error));
+    }
+
     /// What is kept of `gpu` from when it was read before. Another card in its place is another GPU.
     pub(super) fn away(&self, gpu: &Gpu) -> Option<&Away> {
         let away = self.away.get(&key(gpu.id))?;
