@@ -34,7 +34,7 @@ pub use history::{History, Items, RecordedSession};
 pub use location::{default_history, default_history_to_read};
 pub use log::EventLog;
 pub use moment::unix_ns_of;
-pub use note::{Note, NotedEvent, Notes, RecordedNote};
+pub use note::{Entries, Entry, Note, NotedEvent, Notes, RecordedNote};
 pub use query::Query;
 pub use recorder::{Notebook, Progress, Recorder};
 pub use retention::Retention;

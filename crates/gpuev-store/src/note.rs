@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 
 use gpuev::time::Anchor;
-use gpuev::{GpuId, Result};
+use gpuev::{GpuId, Item, Result};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::history::{History, Portion};
+use crate::history::{History, Items, Portion};
 use crate::query::Query;
 use crate::row::Place;
 use crate::value::signed;
@@ -61,13 +61,13 @@ pub struct RecordedNote {
     pub json: String,
 }
 
-/// Writes `note` as item `id`. `gpu` is the number of the GPU's row.
+/// Writes `note` as item `id`. `gpu` is the number of the GPU's row, `event` that of the event that it was taken for.
 pub(crate) fn insert_note(
     connection: &Connection,
     (id, gpu): (i64, i64),
     note: &Note,
+    event: Option<i64>,
 ) -> rusqlite::Result<()> {
-    let event = find(connection, gpu, note)?;
     let insert = "INSERT INTO note VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     connection.prepare_cached(insert)?.execute((
         id,
@@ -81,13 +81,13 @@ pub(crate) fn insert_note(
     Ok(())
 }
 
-/// The number of the event that `note` was taken for, which was written a moment ago.
+/// The number of the event `noted` of GPU `gpu`, which was written a moment ago.
 pub(crate) fn find(
     connection: &Connection,
     gpu: i64,
-    note: &Note,
+    noted: NotedEvent,
 ) -> rusqlite::Result<Option<i64>> {
-    let Some(NotedEvent { seq, received_boot_ns }) = note.event else { return Ok(None) };
+    let NotedEvent { seq, received_boot_ns } = noted;
     let oldest_ns = received_boot_ns.cast_signed().saturating_sub(LATE_NS);
     let select = "SELECT id, gpu, received_boot_ns, seq FROM event ORDER BY id DESC";
     let mut select = connection.prepare_cached(select)?;
@@ -155,6 +155,61 @@ impl Notes<'_> {
             held.extend(notes.into_iter().filter(wanted));
             Ok(Some(last))
         })
+    }
+}
+
+/// What a history holds, in the order in which it was written.
+#[derive(Debug)]
+pub enum Entry {
+    /// An event or a gap, and where it lies.
+    Item(Place, Item),
+    /// What was noted beside.
+    Note(RecordedNote),
+}
+
+impl Entry {
+    /// Where it lies.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Item(place, _) => *place,
+            Self::Note(note) => note.place,
+        }
+    }
+}
+
+/// Items of a history and the notes between them, in order.
+#[derive(Debug)]
+pub struct Entries<'h> {
+    items: Items<&'h History>,
+    notes: Notes<'h>,
+    /// The next item: notes that lie before it come first.
+    item: Option<(Place, Item)>,
+}
+
+impl History {
+    /// The [`items`](Self::items) that `query` wants, and its [`notes`](Self::notes).
+    #[must_use]
+    pub fn entries(&self, query: &Query) -> Entries<'_> {
+        Entries { items: self.items(query), notes: self.notes(query), item: None }
+    }
+}
+
+impl Entries<'_> {
+    /// The next of either.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        if self.item.is_none() {
+            self.item = self.items.next_placed()?;
+        }
+        if let Some(note) =
+            self.notes.next_before(self.item.as_ref().map(|(place, _)| place.item))?
+        {
+            return Ok(Some(Entry::Note(note)));
+        }
+        Ok(self.item.take().map(|(place, item)| Entry::Item(place, item)))
     }
 }
 

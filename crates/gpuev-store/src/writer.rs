@@ -135,18 +135,25 @@ impl Writer {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn append_note(&mut self, note: &Note) -> Result<()> {
-        self.guard("write to", |writer| writer.insert_note(note))
+        let event = self.event_of(note)?;
+        self.append_note_of(note, event)
     }
 
-    /// Whether the event that `note` was taken for was added.
-    pub(crate) fn has_event_of(&mut self, note: &Note) -> Result<bool> {
+    /// As [`append_note`](Self::append_note), where [`event_of`](Self::event_of) is known.
+    pub(crate) fn append_note_of(&mut self, note: &Note, event: Option<i64>) -> Result<()> {
+        self.guard("write to", |writer| writer.insert_note(note, event))
+    }
+
+    /// The number of the event that `note` was taken for, where that was added before.
+    pub(crate) fn event_of(&mut self, note: &Note) -> Result<Option<i64>> {
+        let Some(noted) = note.event else { return Ok(None) };
         let mut found = None;
         self.guard("write to", |writer| {
             let gpu = writer.gpu_number(note.gpu)?;
-            found = note::find(&writer.connection, gpu, note)?;
+            found = note::find(&writer.connection, gpu, noted)?;
             Ok(())
         })?;
-        Ok(found.is_some())
+        Ok(found)
     }
 
     /// Makes what was added safe from a crash and from power failure.
@@ -281,11 +288,11 @@ impl Writer {
         Ok(())
     }
 
-    fn insert_note(&mut self, note: &Note) -> rusqlite::Result<()> {
+    fn insert_note(&mut self, note: &Note, event: Option<i64>) -> rusqlite::Result<()> {
         self.begin()?;
         let batch = self.open_batch();
         let numbers = (self.next_item, self.gpu_number(note.gpu)?);
-        insert_note(&self.connection, numbers, note)?;
+        insert_note(&self.connection, numbers, note, event)?;
         self.count(batch, (note.at.unix_ns, note.at.unix_ns));
         Ok(())
     }

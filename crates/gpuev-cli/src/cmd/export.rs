@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gpuev::Filter;
 use gpuev_store::export::{ExportFormat, Exporter, Written};
-use gpuev_store::{History, Query, default_history_to_read};
+use gpuev_store::{Entry, History, Query, default_history_to_read};
 
 use crate::args::{FilterArgs, PeriodArgs, no_such};
 use crate::cmd::replay::chosen;
@@ -121,19 +121,14 @@ impl Export {
         if !self.spans {
             exporter = exporter.without_spans();
         }
-        let mut items = self.history.items(&self.query);
-        let mut notes = self.history.notes(&self.query);
+        let mut entries = self.history.entries(&self.query);
         let mut session = None;
-        loop {
-            let next = items.next_placed()?;
-            let item = next.as_ref().map(|(place, _)| place.item);
-            while let Some(note) = notes.next_before(item)? {
-                self.enter(&mut exporter, &mut session, note.place.session)?;
-                exporter.note(&note)?;
+        while let Some(entry) = entries.next_entry()? {
+            self.enter(&mut exporter, &mut session, entry.place().session)?;
+            match entry {
+                Entry::Item(_, item) => exporter.push(&item)?,
+                Entry::Note(note) => exporter.note(&note)?,
             }
-            let Some((place, item)) = next else { break };
-            self.enter(&mut exporter, &mut session, place.session)?;
-            exporter.push(&item)?;
         }
         let (_out, written) = exporter.finish()?;
         Ok(written)

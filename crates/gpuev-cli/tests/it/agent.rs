@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use gpuev::{GapCause, Item};
-use gpuev_store::{History, Place, Query};
+use gpuev_store::{Entry, History, Place, Query};
 use rustix::process::Signal;
 
 use crate::program::{Running, run};
@@ -154,17 +154,14 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
 
 /// All that the history has, of which nothing is missing: items and notes are numbered in one row.
 pub(crate) fn recorded(history: &History) -> Vec<(Place, Item)> {
-    let (mut items, mut number) = (history.items(&Query::new()), 0);
-    let mut notes = history.notes(&Query::new());
+    let (mut entries, mut number) = (history.entries(&Query::new()), 0);
     let mut recorded = Vec::new();
-    while let Some((place, item)) = items.next_placed().unwrap() {
+    while let Some(entry) = entries.next_entry().unwrap() {
         number += 1;
-        while let Some(note) = notes.next_before(Some(place.item)).unwrap() {
-            assert_eq!(note.place.item, number, "notes count with the items");
-            number += 1;
+        assert_eq!(entry.place().item, number, "no item is missing, and notes count with them");
+        if let Entry::Item(place, item) = entry {
+            recorded.push((place, item));
         }
-        assert_eq!(place.item, number, "no item is missing");
-        recorded.push((place, item));
     }
     recorded
 }

@@ -86,11 +86,12 @@ impl Inbox {
         self.waiting.extend(from.try_iter());
         while let Some(note) = self.waiting.pop_front() {
             let passed = |event: NotedEvent| event.received_boot_ns < received_boot_ns;
-            if !note.event.is_none_or(passed) && !writer.has_event_of(&note)? {
+            let event = writer.event_of(&note)?;
+            if event.is_none() && !note.event.is_none_or(passed) {
                 self.waiting.push_front(note);
                 break;
             }
-            writer.append_note(&note)?;
+            writer.append_note_of(&note, event)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use gpuev_agent::alert::{Alert, Book, Resolution};
 use gpuev_agent::rule::{Engine, RuleSet};
 use gpuev_agent::sink::Message;
 use gpuev_agent::{AlertChange, AlertState, Config, Pipeline, Signal};
-use gpuev_store::{History, Place, RecordedNote, RecordedSession};
+use gpuev_store::{Entry, History, RecordedNote, RecordedSession};
 
 use crate::args::PeriodArgs;
 use crate::exit::{Exit, Failure, Outcome, say};
@@ -44,20 +44,23 @@ pub(super) fn run(args: &TestArgs) -> Outcome {
     let history = History::open(&args.history)?;
     let sessions = history.sessions()?;
     let mut trial = Trial::new(args.json, rules);
-    let session_of = |place: Place| sessions.iter().find(|session| session.id == place.session);
-    let (mut items, mut notes) = (history.items(&query), history.notes(&query));
-    loop {
-        let next = items.next_placed()?;
-        while let Some(note) = notes.next_before(next.as_ref().map(|(place, _)| place.item))? {
-            trial.enter(session_of(note.place), note.at)?;
-            trial.notice(&note)?;
+    let mut entries = history.entries(&query);
+    while let Some(entry) = entries.next_entry()? {
+        let id = entry.place().session;
+        let session = sessions.iter().find(|session| session.id == id);
+        match entry {
+            Entry::Note(note) => {
+                trial.enter(session, note.at)?;
+                trial.notice(&note)?;
+            }
+            Entry::Item(_, item) => {
+                if trial.session.replace(id) != Some(id) {
+                    trial.pipeline.answer_from(history.processes(id)?);
+                }
+                trial.enter(session, moment(&item))?;
+                trial.push(&item)?;
+            }
         }
-        let Some((place, item)) = next else { break };
-        if trial.session.replace(place.session) != Some(place.session) {
-            trial.pipeline.answer_from(history.processes(place.session)?);
-        }
-        trial.enter(session_of(place), moment(&item))?;
-        trial.push(&item)?;
     }
     trial.finish()
 }
