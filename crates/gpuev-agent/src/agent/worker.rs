@@ -51,21 +51,23 @@ pub(super) struct Worker {
 /// Ever rarer attempts, until there is nothing left to try.
 #[derive(Debug, Default)]
 pub(super) struct Retry {
-    /// Not due yet: the time of the next, and how long it was waited for.
+    /// When the next is due, and how long that is after the one before.
     next: Option<(Instant, Duration)>,
 }
 
 impl Retry {
     /// Whether to try now, where something `is_wanted`.
     fn is_due(&mut self, is_wanted: bool, now: Instant) -> bool {
-        let waited = match self.next.filter(|_| is_wanted) {
-            None => Duration::ZERO,
-            Some((at, waited)) if at <= now => waited,
-            Some(_) => return false,
+        let (is_due, wait) = match self.next {
+            _ if !is_wanted => {
+                self.next = None;
+                return false;
+            }
+            Some((at, _)) if now < at => return false,
+            Some((_, waited)) => (true, (waited * 2).min(RAREST_RETRY)),
+            None => (false, TICK),
         };
-        let is_due = !waited.is_zero();
-        let wait = (waited * 2).clamp(TICK, RAREST_RETRY);
-        self.next = is_wanted.then(|| (now + wait, wait));
+        self.next = Some((now + wait, wait));
         is_due
     }
 }

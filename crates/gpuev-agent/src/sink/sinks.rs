@@ -150,12 +150,15 @@ impl Sinks {
 
     /// Takes no more, and writes to disk what was promised; delivering goes on for at most `patience`.
     pub fn close(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        for running in self.running.values() {
-            running.outbox.close(deadline);
-        }
+        self.close_all(Instant::now() + patience);
         for running in self.running.values_mut() {
             running.outbox.write_rest();
+        }
+    }
+
+    fn close_all(&self, deadline: Instant) {
+        for running in self.running.values() {
+            running.outbox.close(deadline);
         }
     }
 
@@ -163,9 +166,7 @@ impl Sinks {
     /// stays for the next start; what waits in memory is lost then, and told by the counts returned.
     pub fn stop(self, patience: Duration) -> Vec<Stats> {
         let deadline = Instant::now() + patience;
-        for running in self.running.values() {
-            running.outbox.close(deadline);
-        }
+        self.close_all(deadline);
         let end = |running: Running| running.outbox.end(deadline).1;
         self.running.into_values().map(end).collect()
     }

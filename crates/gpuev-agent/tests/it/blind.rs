@@ -36,6 +36,14 @@ impl Node {
         Writer::open(&self.history(), &session).unwrap()
     }
 
+    /// A run that records a fault of each GPU, and ends. Gives when they happened.
+    fn ended_run(&self) -> u64 {
+        let (mut writer, at) = (self.session(), boot_now_ns());
+        self.gpus().iter().for_each(|gpu| writer.append(&fault(gpu, at)).unwrap());
+        writer.close().unwrap();
+        at
+    }
+
     /// From when on nobody looked at each GPU.
     fn blind_from(&self) -> Vec<u64> {
         let history = self.history();
@@ -78,20 +86,14 @@ fn each_gpu_is_blind_from_the_last_that_is_recorded_of_it() {
 #[test]
 fn a_run_that_was_let_go_before_it_ended_saw_nothing_in_between() {
     let node = Node::new();
-    let mut writer = node.session();
-    let at = boot_now_ns();
-    node.gpus().iter().for_each(|gpu| writer.append(&fault(gpu, at)).unwrap());
-    writer.close().unwrap();
+    let at = node.ended_run();
     assert_eq!(node.blind_from(), [at; 2]);
 }
 
 #[test]
 fn a_run_that_was_killed_before_it_recorded_anything_saw_nothing() {
     let node = Node::new();
-    let mut writer = node.session();
-    let at = boot_now_ns();
-    node.gpus().iter().for_each(|gpu| writer.append(&fault(gpu, at)).unwrap());
-    writer.close().unwrap();
+    let at = node.ended_run();
     drop(node.session());
     drop(node.session());
     assert_eq!(node.blind_from(), [at; 2]);

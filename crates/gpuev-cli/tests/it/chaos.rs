@@ -7,8 +7,6 @@ mod truth;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -25,7 +23,7 @@ use self::truth::{Truth, blind_time_is_told};
 use crate::agent::{recorded, runs, what_was_noted_is_exported};
 use crate::keeper::Listening;
 use crate::machine::possible;
-use crate::program::{PROGRAM, parse, run};
+use crate::program::{PROGRAM, body, free_port, parse, run};
 
 const GPUS: usize = 2;
 /// Events in a second, of all GPUs.
@@ -104,11 +102,6 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(began.elapsed() < PATIENCE, "waited in vain for: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// A port that nobody listened on a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A process that faulted.
@@ -383,12 +376,7 @@ impl Field {
     }
 
     fn asked(&self, path: &str) -> Value {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let host = format!("127.0.0.1:{}", self.port);
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        parse(answer.split_once("\r\n\r\n").unwrap().1)
+        parse(&body(self.port, path).unwrap())
     }
 
     /// The load ends, then what it was about, then the agent.

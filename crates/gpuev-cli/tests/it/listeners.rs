@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::program::Running;
+use crate::program::{Running, free_port};
 
 /// At most so many listen; fewer where this process may not have so many descriptors.
 const MOST: u64 = 10_000;
@@ -57,7 +57,7 @@ fn hears_an_event(stream: &mut TcpStream) {
 fn ten_thousand_listen_and_one_more_is_turned_away() {
     let listeners = MOST.min(descriptors().saturating_sub(OTHERS));
     let folder = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let config = folder.path().join("agent.toml");
     let text = format!(
         "agent.state_dir = {:?}\ncontrol.socket = \"\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\

@@ -13,7 +13,6 @@ mod manifest;
 mod node;
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +26,7 @@ use serde_json::Value;
 
 use crate::keeper::until;
 use crate::machine::{possible, thermal};
+use crate::program::body;
 use manifest::{Container, Manifest, text, words};
 use node::{ADDRESS, Node};
 
@@ -278,21 +278,13 @@ impl Prometheus {
     fn tells(&self, name: &str) -> Value {
         let mut first = Value::Null;
         until(|| {
-            let answer = Self::get(&format!("/api/v1/query?query={name}")).unwrap_or_default();
+            let answer =
+                body(Self::PORT, &format!("/api/v1/query?query={name}")).unwrap_or_default();
             let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
             first = answer["data"]["result"][0].clone();
             !first.is_null()
         });
         first
-    }
-
-    fn get(path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", Self::PORT)).ok()?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer.split_once("\r\n\r\n")?.1.to_owned())
     }
 }
 

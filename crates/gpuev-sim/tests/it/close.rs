@@ -116,26 +116,29 @@ fn a_killed_process_takes_its_file_along() {
     assert_eq!(open_files(&machine), 0);
 }
 
-/// Emits as fast as it can until the other end of `stopped` is gone.
-fn emit_until(machine: &SimMachine, stopped: &mpsc::Receiver<()>) {
-    while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-        machine.emit(0, &THERMAL);
-    }
+/// Does `work` while another thread emits as fast as it can.
+fn under_events(machine: &SimMachine, work: impl FnOnce()) {
+    let (stop, stopped) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                machine.emit(0, &THERMAL);
+            }
+        });
+        work();
+        drop(stop);
+    });
 }
 
 #[test]
 fn open_and_close_under_events_leave_nothing_behind() {
     let machine = machine(Kernel::V7_3);
-    let (stop, stopped) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        let machine = &machine;
-        scope.spawn(move || emit_until(machine, &stopped));
+    under_events(&machine, || {
         for _ in 0..300 {
-            let file = open_all(machine, 0);
+            let file = open_all(&machine, 0);
             assert!(poll_for(&file, None).contains(PollFlags::IN));
             assert!(read(&file, 8192).unwrap().starts_with(b"2 400:7\n"));
         }
-        drop(stop);
     });
     assert_eq!(open_files(&machine), 0);
     assert_eq!(machine.event_files().len(), 300);
@@ -145,14 +148,11 @@ fn open_and_close_under_events_leave_nothing_behind() {
 #[test]
 fn a_close_during_poll_and_read_breaks_nothing() {
     let machine = machine(Kernel::V7_3);
-    let (stop, stopped) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        let machine = &machine;
-        scope.spawn(move || emit_until(machine, &stopped));
+    under_events(&machine, || {
         for _ in 0..300 {
-            let number = open_all(machine, 0).into_raw_fd();
+            let number = open_all(&machine, 0).into_raw_fd();
             let (tell, hear) = mpsc::channel();
-            let reader = scope.spawn(move || {
+            let reader = std::thread::spawn(move || {
                 let ready = poll_on_number(number, &tell);
                 // SAFETY: as in `poll_on_number`.
                 let file = unsafe { BorrowedFd::borrow_raw(number) };
@@ -165,7 +165,6 @@ fn a_close_during_poll_and_read_breaks_nothing() {
             assert!(ready.intersects(PollFlags::IN | PollFlags::NVAL), "{ready:?}");
             assert!(matches!(read, Ok(8..) | Err(Errno::BADF | Errno::AGAIN)), "{read:?}");
         }
-        drop(stop);
     });
     assert_eq!(open_files(&machine), 0);
 }

@@ -141,9 +141,7 @@ impl OpenSpans {
         if let Entry::Occupied(stack) = self.stacks.entry(self.slot(place).key) {
             leave_stack(stack, &mut self.slots, place);
         }
-        self.leave_queue(place);
-        self.free.push(place.0);
-        self.slot(place).span
+        self.release(place)
     }
 
     /// Takes out the newest of `key` that `fits`.
@@ -154,9 +152,14 @@ impl OpenSpans {
             place = Place::some(self.slots[place.0 as usize].below)?;
         }
         leave_stack(stack, &mut self.slots, place);
+        Some(self.release(place))
+    }
+
+    /// Frees the slot of what has left its stack.
+    fn release(&mut self, place: Place) -> Span {
         self.leave_queue(place);
         self.free.push(place.0);
-        Some(self.slot(place).span)
+        self.slot(place).span
     }
 
     fn leave_queue(&mut self, place: Place) {

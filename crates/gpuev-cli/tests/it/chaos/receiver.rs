@@ -9,6 +9,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::program::free_port;
+
 const PORT: &str = "GPUEV_TEST_RECEIVER_PORT";
 const FILE: &str = "GPUEV_TEST_RECEIVER_FILE";
 
@@ -42,7 +44,7 @@ pub(super) struct Receiver {
 impl Receiver {
     /// Starts one that writes down what it takes in `folder`.
     pub(super) fn start(folder: &Path) -> Self {
-        let port = super::free_port();
+        let port = free_port();
         let mut receiver = Self { child: None, port, file: folder.join("taken") };
         receiver.comes_back();
         receiver
