@@ -16,6 +16,7 @@ pub mod health;
 mod hotplug;
 mod identity;
 pub mod json;
+pub mod keeper;
 mod loss;
 mod machine;
 pub mod message;

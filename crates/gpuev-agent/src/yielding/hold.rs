@@ -7,7 +7,7 @@ use gpuev::{Error, ErrorKind, Result};
 
 use super::Grip;
 use crate::agent::Shared;
-use crate::keeper::KeeperSource;
+use gpuev::keeper::KeeperSource;
 
 /// A keeper that needs longer to end is told of as a failure.
 const KEEPER_MAY_TAKE: Duration = Duration::from_secs(2);

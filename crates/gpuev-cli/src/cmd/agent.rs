@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use gpuev::Machine;
+use gpuev::keeper::KeeperSource;
 use gpuev_agent::control::{Served, Server};
 use gpuev_agent::http::HttpServer;
-use gpuev_agent::keeper::KeeperSource;
 use gpuev_agent::sandbox::Plan;
 use gpuev_agent::yielding::{Hold, Yielder};
 use gpuev_agent::{Agent, Config};

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::Args;
+use gpuev::keeper::{self, Allowed};
 use gpuev::{Error, Machine};
-use gpuev_agent::keeper::{self, Allowed};
 use gpuev_agent::sandbox;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;

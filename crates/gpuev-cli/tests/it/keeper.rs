@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use gpuev::keeper::KeeperSource;
 use gpuev::{ErrorKind, EventSource, Filter, GapCause, Item, Machine, Monitor};
-use gpuev_agent::keeper::KeeperSource;
 use gpuev_sim::run::{Run, Running};
 use gpuev_sim::{Kernel, SimMachine};
 use rustix::process::{Pid, Signal, kill_process};

@@ -6,10 +6,10 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use gpuev::keeper::KeeperSource;
 use gpuev::process::Processes;
 use gpuev::{Filter, GapCause, Item, Machine, Monitor, Subscription};
 use gpuev_agent::control::{Client, Request, Response, Served, Server};
-use gpuev_agent::keeper::KeeperSource;
 use gpuev_agent::yielding::{Grip, Told, Yielder};
 use gpuev_sim::SimMachine;
 use rustix::process::{Pid, Signal, kill_process};

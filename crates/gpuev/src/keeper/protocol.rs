@@ -18,7 +18,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gpuev::{Error, ErrorKind, KfdVersion, Scope};
+use crate::{Error, ErrorKind, KfdVersion, Scope};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -76,6 +76,7 @@ impl Question {
         bytes
     }
 
+    #[cfg(any(test, feature = "keeper-server"))]
     fn decode(bytes: &[u8]) -> Option<Self> {
         let kfd_id = u32_at(bytes, 4)?;
         match (u16_at(bytes, 2)?, kfd_id, bytes.len()) {
@@ -94,6 +95,7 @@ impl Question {
     ///
     /// # Errors
     /// `InvalidData` for what is no question; those of the socket.
+    #[cfg(any(test, feature = "keeper-server"))]
     pub(super) fn receive(agent: &impl AsFd) -> io::Result<Received<Self>> {
         // No room for files: whatever the agent sends along, the kernel drops.
         let mut bytes = [0; QUESTION + 1];
@@ -104,6 +106,7 @@ impl Question {
 
 impl Answer {
     /// The header's kind and numbers, and the text.
+    #[cfg(any(test, feature = "keeper-server"))]
     fn parts(&self) -> (u16, [u32; 3], String) {
         match self {
             Self::Hello(version, scope) => {
@@ -135,6 +138,7 @@ impl Answer {
     }
 
     /// Sends it to the agent, with the file that belongs to it.
+    #[cfg(any(test, feature = "keeper-server"))]
     pub(super) fn send(&self, agent: &impl AsFd, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let (what, numbers, mut text) = self.parts();
         let cut = (0..=MOST_TEXT.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
@@ -230,6 +234,7 @@ const KINDS: [ErrorKind; 8] = [
     ErrorKind::OutOfResources,
 ];
 
+#[cfg(any(test, feature = "keeper-server"))]
 fn number_of(kind: ErrorKind) -> u32 {
     (0..).zip(KINDS).find(|(_, known)| *known == kind).map_or(0, |(number, _)| number)
 }

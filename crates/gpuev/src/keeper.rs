@@ -14,11 +14,17 @@
 //! [`listen`] starts a keeper for each agent that connects, where no service manager does
 //! (`Accept=yes` in a systemd socket is the same). It never opens the device itself.
 
+#[cfg(feature = "keeper-server")]
 mod listen;
+#[cfg(feature = "keeper-server")]
+mod peer;
 mod protocol;
+#[cfg(feature = "keeper-server")]
 mod serve;
 mod source;
 
+#[cfg(feature = "keeper-server")]
 pub use listen::listen;
+#[cfg(feature = "keeper-server")]
 pub use serve::{Allowed, serve};
 pub use source::KeeperSource;

@@ -3,11 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use gpuev::{Error, ErrorKind, Gpu, Machine, Result};
+use crate::{Error, ErrorKind, Gpu, Machine, Result};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
+use super::peer::Peer;
 use super::protocol::{Answer, Question, Received};
-use crate::peer::Peer;
 
 /// Whom a keeper serves: always root and its own user, and whoever is named.
 #[derive(Debug, Clone, Default)]
