@@ -3,6 +3,7 @@
 //! It says in Python what the library `gpuev` says, and adds nothing but what Python needs: dicts and
 //! objects, exceptions, the interpreter's lock, Ctrl-C and fork.
 
+mod attributes;
 mod convert;
 mod error;
 mod event;
@@ -16,6 +17,8 @@ mod reader;
 mod session;
 mod sim;
 mod span;
+mod topology;
+mod vendor;
 mod wait;
 mod watch;
 
@@ -23,6 +26,10 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::attributes::{
+        driver_info, gpu_attribute, gpu_bad_pages, gpu_fan, gpu_metrics_table, gpu_pcie,
+    };
     #[pymodule_export]
     use crate::event::{PyEvent, PyGap, PyGpuId};
     #[pymodule_export]
@@ -42,6 +49,10 @@ mod _core {
     use crate::sim::{SimMachine, scenarios};
     #[pymodule_export]
     use crate::span::{Pairing, PySpan};
+    #[pymodule_export]
+    use crate::topology::{gpu_links, gpu_nearest_cpu, gpu_route};
+    #[pymodule_export]
+    use crate::vendor::{event_data, vendor_message};
     #[pymodule_export]
     use crate::watch::Stream;
 

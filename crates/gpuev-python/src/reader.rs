@@ -13,11 +13,12 @@ use gpuev::{
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFloat, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString};
 
 use crate::error::raise;
 use crate::fork::{Local, quietly};
 use crate::gpu::ProcessorHandle;
+use crate::vendor::{NAME_FOLLOWS, write_message};
 use crate::wait::{Deadline, until_readable};
 
 /// Reads the events of one GPU into dicts. Any number of them are independent.
@@ -31,6 +32,8 @@ struct State {
     reader: BufferedReader,
     stopped: bool,
     removed: bool,
+    /// Messages as the vendor's library words them.
+    vendor_messages: bool,
     /// Lost since the last event that was handed out.
     lost: Lost,
 }
@@ -65,6 +68,8 @@ impl Lost {
 struct Batch {
     events: Vec<Taken>,
     messages: String,
+    /// The driver's lines, each with the name of its process where the line has none.
+    lines: Vec<u8>,
 }
 
 struct Taken {
@@ -73,21 +78,32 @@ struct Taken {
     lost_before: i64,
     /// Where its message ends in `messages`.
     message_end: usize,
+    /// Where its line ends in `lines`.
+    line_end: usize,
 }
 
 impl Batch {
     /// Adds an event that happened later than `after`; it tells of what was `lost` before it.
-    fn add(&mut self, event: &EventView<'_>, after: f64, lost: &mut Lost) {
+    fn add(&mut self, event: &EventView<'_>, after: f64, lost: &mut Lost, vendor: bool) {
         // An event of a later kernel has no place in the documented enum.
         let Some(event_type) = event.record.event_type() else { return };
         let seconds = seconds(event.facts.time.unix_ns);
         if seconds <= after {
             return;
         }
-        event.write_message(&mut self.messages);
-        let message_end = self.messages.len();
+        if vendor {
+            write_message(&mut self.messages, &event.record);
+        } else {
+            event.write_message(&mut self.messages);
+        }
+        self.lines.extend_from_slice(event.facts.raw);
+        if let Some(name) = event.facts.comm.bytes() {
+            self.lines.push(NAME_FOLLOWS);
+            self.lines.extend_from_slice(name);
+        }
+        let (message_end, line_end) = (self.messages.len(), self.lines.len());
         let lost_before = std::mem::take(lost).told();
-        self.events.push(Taken { event_type, seconds, lost_before, message_end });
+        self.events.push(Taken { event_type, seconds, lost_before, message_end, line_end });
     }
 }
 
@@ -101,7 +117,9 @@ impl State {
         }
         while batch.events.len() < most {
             match self.reader.view_next() {
-                Some(ItemView::Event(event)) => batch.add(&event, after, &mut self.lost),
+                Some(ItemView::Event(event)) => {
+                    batch.add(&event, after, &mut self.lost, self.vendor_messages);
+                }
                 Some(ItemView::Gap(gap)) => self.note(&gap),
                 None => break,
             }
@@ -136,17 +154,24 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 #[pymethods]
 impl EventReader {
     /// Subscribes to the events in `mask` (bit `1 << (type - 1)`); live when this returns. At most `limit`
-    /// bytes wait to be read, 64 MiB unless said.
+    /// bytes wait to be read, 64 MiB unless said. `vendor_messages` has messages worded as the vendor's library
+    /// does.
     #[new]
-    #[pyo3(signature = (handle, mask, limit = None))]
-    fn new(handle: Py<ProcessorHandle>, mask: u64, limit: Option<usize>) -> PyResult<Self> {
+    #[pyo3(signature = (handle, mask, limit = None, *, vendor_messages = false))]
+    fn new(
+        handle: Py<ProcessorHandle>,
+        mask: u64,
+        limit: Option<usize>,
+        vendor_messages: bool,
+    ) -> PyResult<Self> {
         Python::attach(|py| {
             let gpu = handle.get().gpu();
             let mask = EventMask::from_bits(mask);
             let limit = limit.unwrap_or(gpuev::DEFAULT_LIMIT);
             let opened = quietly(py, || BufferedReader::open(&gpu.machine, &gpu.gpu, mask, limit));
             let reader = opened.map_err(|error| raise(py, &error))?;
-            let state = State { reader, stopped: false, removed: false, lost: Lost::default() };
+            let lost = Lost::default();
+            let state = State { reader, stopped: false, removed: false, vendor_messages, lost };
             Ok(Self { handle, state: Local::new(Arc::new(Mutex::new(state))) })
         })
     }
@@ -222,16 +247,20 @@ impl EventReader {
     /// is faster than to fill it.
     fn as_dicts<'py>(&self, py: Python<'py>, batch: &Batch) -> PyResult<Bound<'py, PyList>> {
         let mut of_type: Vec<Option<Bound<'py, PyDict>>> = vec![None; EventType::ALL.len()];
-        let mut start = 0;
+        let (mut start, mut line_start) = (0, 0);
         let mut dicts = Vec::with_capacity(batch.events.len());
+        let class = event_class(py)?;
         for event in &batch.events {
             let place = event.event_type as usize - 1;
-            let dict = match &of_type[place] {
-                Some(dict) => dict.copy()?,
-                None => of_type[place].insert(self.empty_dict(py, place)?).copy()?,
+            let like = match &of_type[place] {
+                Some(dict) => dict,
+                None => of_type[place].insert(self.empty_dict(py, place)?),
             };
+            let dict = class.call1((like,))?.cast_into::<PyDict>()?;
             let message = &batch.messages[start..event.message_end];
-            start = event.message_end;
+            let line = &batch.lines[line_start..event.line_end];
+            (start, line_start) = (event.message_end, event.line_end);
+            dict.setattr(intern!(py, "_line"), PyBytes::new(py, line))?;
             dict.set_item(intern!(py, "message"), PyString::new(py, message))?;
             dict.set_item(intern!(py, "timestamp"), PyFloat::new(py, event.seconds))?;
             if event.lost_before != 0 {
@@ -252,6 +281,13 @@ impl EventReader {
         dict.set_item(intern!(py, "lost_before"), 0)?;
         Ok(dict)
     }
+}
+
+/// The class of what is read: a dict that makes its rarer keys when they are asked for.
+fn event_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let find = || py.import("gpuev.amdsmi._event")?.getattr("AmdSmiEvent").map(Bound::unbind);
+    CLASS.get_or_try_init(py, find).map(|class| class.bind(py))
 }
 
 /// The documented names, made once.

@@ -7,7 +7,9 @@
 mod clocks;
 mod hwmon;
 mod metrics;
+mod pages;
 mod ras;
+mod table;
 mod units;
 
 use std::cell::OnceCell;
@@ -21,7 +23,9 @@ use metrics::{Field, GpuMetrics};
 
 pub use clocks::{Clock, ClockDomain};
 pub use hwmon::{Fan, Power, Temperature, TemperatureMetric, TemperatureSensor, Voltages};
+pub use pages::{BadPage, BadPageStatus};
 pub use ras::{BadPages, RasErrors};
+pub use table::{MetricsField, MetricsTable};
 pub use units::{
     Bytes, Hertz, Megatransfers, Microjoules, Microwatts, Millidegrees, Millivolts, Percent, Rpm,
 };
@@ -391,6 +395,32 @@ impl<'a> Sensors<'a> {
     #[must_use]
     pub fn bad_pages(&self) -> Option<BadPages> {
         ras::bad_pages(&self.gpu.device_dir)
+    }
+
+    /// Those pages one by one.
+    #[must_use]
+    pub fn bad_page_list(&self) -> Option<Vec<BadPage>> {
+        pages::list(&self.gpu.device_dir)
+    }
+
+    /// The driver's table `gpu_metrics` as it is; `None` where the GPU has none, or sleeps.
+    #[must_use]
+    pub fn metrics_table(&self) -> Option<MetricsTable> {
+        let path = self.awake()?.device_dir.join("gpu_metrics");
+        MetricsTable::parse(&files::read(&path, METRICS_LIMIT).ok()?)
+    }
+
+    /// The text of an attribute of the GPU's folder that says what it is, not how it is doing: such a one
+    /// wakes no GPU.
+    #[must_use]
+    pub fn fixed_attribute(&self, name: &str) -> Option<String> {
+        files::non_empty(&self.gpu.device_dir.join(name))
+    }
+
+    /// The text of an attribute of the GPU's folder; `None` also while the GPU sleeps.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        files::non_empty(&self.awake()?.device_dir.join(name))
     }
 
     fn awake(&self) -> Option<&'a Gpu> {

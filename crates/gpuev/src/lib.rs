@@ -45,7 +45,10 @@ pub use gpuev_kfd::{
     Access, EventMask, EventType, FaultOutcome, KfdVersion, Record, codec, decode, names,
 };
 pub use identity::{Bdf, GpuId, UniqueId};
-pub use machine::{DeniedNode, DriverInfo, GfxTarget, Gpu, Inventory, Machine, UnreadableNode};
+pub use machine::{
+    DeniedNode, DriverInfo, GfxTarget, Gpu, Inventory, Link, LinkKind, Machine, Route,
+    UnreadableNode,
+};
 pub use monitor::{Monitor, MonitorBuilder};
 pub use reader::EventReader;
 pub use scope::Scope;

@@ -4,6 +4,7 @@
 //! simulated machine, a mounted image or a container's host is looked at in the same way as this machine.
 
 pub(crate) mod files;
+mod links;
 mod names;
 mod select;
 mod topology;
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{Error, ErrorKind, EventSource, GpuId, KfdDevice, Result};
+
+pub use links::{Link, LinkKind, Route};
 
 /// A machine: where its `/sys`, `/proc` and `/dev` are, and who opens its event files. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -32,6 +32,16 @@ __all__ = [
     "Span",
     "Stream",
     "__version__",
+    "driver_info",
+    "event_data",
+    "gpu_attribute",
+    "gpu_bad_pages",
+    "gpu_fan",
+    "gpu_links",
+    "gpu_metrics_table",
+    "gpu_nearest_cpu",
+    "gpu_pcie",
+    "gpu_route",
     "history_columns",
     "initialize",
     "is_initialized",
@@ -41,6 +51,7 @@ __all__ = [
     "select_gpus",
     "set_machine_root",
     "shut_down",
+    "vendor_message",
 ]
 
 __version__: str
@@ -197,7 +208,14 @@ class processor_handle:
 
 @final
 class EventReader:
-    def __new__(cls, handle: processor_handle, mask: int, limit: int | None = None) -> EventReader: ...
+    def __new__(
+        cls,
+        handle: processor_handle,
+        mask: int,
+        limit: int | None = None,
+        *,
+        vendor_messages: bool = False,
+    ) -> EventReader: ...
     def read(
         self, after: float, most: int, timeout: float | None = None
     ) -> list[dict[str, Any]]: ...
@@ -464,3 +482,52 @@ def history_columns() -> list[tuple[str, str, str]]: ...
 def initialize() -> None: ...
 def is_initialized() -> bool: ...
 def shut_down() -> bool | None: ...
+
+class _Fan(TypedDict):
+    speed: int | None
+    max: int | None
+    duty: int | None
+
+class _Pcie(TypedDict):
+    speed: int | None
+    width: int | None
+    max_speed: int | None
+    max_width: int | None
+    replays: int | None
+
+class _BadPage(TypedDict):
+    page: int
+    size: int
+    status: str
+
+class _Driver(TypedDict):
+    loaded: bool
+    version: str | None
+    kernel: str | None
+    wsl: bool
+
+class _Link(TypedDict):
+    kind: str
+    to: int
+    weight: int
+    min_bandwidth: int
+    max_bandwidth: int
+    flags: int
+    peer: bool
+
+class _Route(TypedDict):
+    kind: str
+    hops: int
+    weight: int | None
+
+def driver_info() -> _Driver: ...
+def event_data(kept: bytes) -> dict[str, Any]: ...
+def gpu_attribute(gpu: Gpu, name: str, fixed: bool = False) -> str | None: ...
+def gpu_bad_pages(gpu: Gpu) -> list[_BadPage] | None: ...
+def gpu_fan(gpu: Gpu) -> _Fan: ...
+def gpu_links(gpu: Gpu) -> list[_Link]: ...
+def gpu_metrics_table(gpu: Gpu) -> dict[str, Any] | None: ...
+def gpu_nearest_cpu(gpu: Gpu) -> int | None: ...
+def gpu_pcie(gpu: Gpu) -> _Pcie: ...
+def gpu_route(source: Gpu, destination: Gpu) -> _Route | None: ...
+def vendor_message(kept: bytes) -> str: ...

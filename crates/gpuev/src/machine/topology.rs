@@ -282,10 +282,10 @@ fn card(machine: &Machine, device_dir: &Path, render_minor: Option<u32>) -> Opti
 }
 
 /// `key value` lines, the first of each key.
-struct Properties(Vec<(String, u64)>);
+pub(super) struct Properties(Vec<(String, u64)>);
 
 impl Properties {
-    fn parse(bytes: &[u8]) -> Self {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
         let line = |line: &[u8]| {
             let (key, value) = std::str::from_utf8(line).ok()?.trim().split_once(' ')?;
             Some((key.to_owned(), value.trim().parse().ok()?))
@@ -293,7 +293,7 @@ impl Properties {
         Self(bytes.split(|byte| *byte == b'\n').filter_map(line).collect())
     }
 
-    fn get(&self, key: &str) -> Option<u64> {
+    pub(super) fn get(&self, key: &str) -> Option<u64> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 

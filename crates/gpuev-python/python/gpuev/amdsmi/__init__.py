@@ -1,90 +1,65 @@
-"""The documented Python API of AMD SMI, as far as events and what belongs to them go.
+"""The documented Python API of AMD SMI, on gpuev: no ROCm is needed."""
 
-`pip install gpuev-amdsmi` makes it importable as `amdsmi`. `docs/coming-from-amdsmi.md` says what is the same
-as in the vendor's package and what is not.
-"""
+from . import _units
+from ._units import use_units as use_units
 
-from .._core import processor_handle
-from ._exceptions import (
-    AmdSmiBdfFormatException,
-    AmdSmiException,
-    AmdSmiKeyException,
-    AmdSmiLibraryException,
-    AmdSmiParameterException,
-    AmdSmiRetCode,
-    AmdSmiRetryException,
-    AmdSmiTimeoutException,
-)
-from ._functions import (
-    amdsmi_get_clock_info,
-    amdsmi_get_gpu_activity,
-    amdsmi_get_gpu_asic_info,
-    amdsmi_get_gpu_device_bdf,
-    amdsmi_get_gpu_device_uuid,
-    amdsmi_get_gpu_ecc_count,
-    amdsmi_get_gpu_kfd_info,
-    amdsmi_get_gpu_memory_total,
-    amdsmi_get_gpu_memory_usage,
-    amdsmi_get_gpu_process_list,
-    amdsmi_get_gpu_total_ecc_count,
-    amdsmi_get_gpu_vram_usage,
-    amdsmi_get_power_cap_info,
-    amdsmi_get_power_info,
-    amdsmi_get_processor_handle_from_bdf,
-    amdsmi_get_processor_handles,
-    amdsmi_get_processor_type,
-    amdsmi_get_socket_handles,
-    amdsmi_get_temp_metric,
-)
-from ._reader import AmdSmiEventReader
-from ._session import amdsmi_init, amdsmi_shut_down
-from ._types import (
-    AmdSmiClkType,
-    AmdSmiEvtNotificationType,
-    AmdSmiGpuBlock,
-    AmdSmiInitFlags,
-    AmdSmiMemoryType,
-    AmdSmiTemperatureMetric,
-    AmdSmiTemperatureType,
-)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-__all__ = [
-    "AmdSmiBdfFormatException",
-    "AmdSmiClkType",
-    "AmdSmiEventReader",
-    "AmdSmiEvtNotificationType",
-    "AmdSmiException",
-    "AmdSmiGpuBlock",
-    "AmdSmiInitFlags",
-    "AmdSmiKeyException",
-    "AmdSmiLibraryException",
-    "AmdSmiMemoryType",
-    "AmdSmiParameterException",
-    "AmdSmiRetCode",
-    "AmdSmiRetryException",
-    "AmdSmiTemperatureMetric",
-    "AmdSmiTemperatureType",
-    "AmdSmiTimeoutException",
-    "amdsmi_get_clock_info",
-    "amdsmi_get_gpu_activity",
-    "amdsmi_get_gpu_asic_info",
-    "amdsmi_get_gpu_device_bdf",
-    "amdsmi_get_gpu_device_uuid",
-    "amdsmi_get_gpu_ecc_count",
-    "amdsmi_get_gpu_kfd_info",
-    "amdsmi_get_gpu_memory_total",
-    "amdsmi_get_gpu_memory_usage",
-    "amdsmi_get_gpu_process_list",
-    "amdsmi_get_gpu_total_ecc_count",
-    "amdsmi_get_gpu_vram_usage",
-    "amdsmi_get_power_cap_info",
-    "amdsmi_get_power_info",
-    "amdsmi_get_processor_handle_from_bdf",
-    "amdsmi_get_processor_handles",
-    "amdsmi_get_processor_type",
-    "amdsmi_get_socket_handles",
-    "amdsmi_get_temp_metric",
-    "amdsmi_init",
-    "amdsmi_shut_down",
-    "processor_handle",
-]
+    from .._core import processor_handle as processor_handle
+    from ._event import AmdSmiEvent as AmdSmiEvent
+    from ._exceptions import (
+        AmdSmiBdfFormatException as AmdSmiBdfFormatException,
+        AmdSmiException as AmdSmiException,
+        AmdSmiKeyException as AmdSmiKeyException,
+        AmdSmiLibraryException as AmdSmiLibraryException,
+        AmdSmiParameterException as AmdSmiParameterException,
+        AmdSmiRetCode as AmdSmiRetCode,
+        AmdSmiRetryException as AmdSmiRetryException,
+        AmdSmiTimeoutException as AmdSmiTimeoutException,
+    )
+    from ._functions import *
+    from ._identity import *
+    from ._improve import improve as improve
+    from ._reader import AmdSmiEventReader as AmdSmiEventReader
+    from ._session import amdsmi_init as amdsmi_init, amdsmi_shut_down as amdsmi_shut_down
+    from ._telemetry import *
+    from ._topology import *
+    from ._types import *
+
+    __version__: str
+
+_SUBMODULES = ("amdsmi_exception", "amdsmi_interface", "amdsmi_wrapper")
+# What the vendor's package has not.
+_OWN = ("AmdSmiEvent", "AmdSmiRetCode", "improve", "processor_handle", "use_units")
+
+
+def __getattr__(name: str) -> "Any":
+    # Everything is loaded when it is first asked for: `import amdsmi` takes next to no time.
+    if name == "__version__":
+        from ._identity import version
+
+        return version()
+    if name.startswith("_") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _SUBMODULES:
+        from importlib import import_module
+
+        return import_module(f".{name}", __name__)
+    from ._directory import MISSING, find, names
+
+    if name == "__all__":
+        return sorted({*names(), *_OWN})
+    value = find(name)
+    if value is MISSING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> "list[str]":
+    return [*__getattr__("__all__"), *_SUBMODULES, "__version__"]
+
+
+_units.describe()

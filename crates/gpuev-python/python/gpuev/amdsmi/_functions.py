@@ -13,7 +13,8 @@ from ._exceptions import (
     AmdSmiParameterException,
     AmdSmiRetCode,
 )
-from ._session import check_initialized, gpu_of, library_exception, sensors_of
+from . import _units
+from ._session import check_initialized, gpu_of, library_exception, not_supported, sensors_of
 from ._types import (
     AmdSmiClkType,
     AmdSmiGpuBlock,
@@ -34,10 +35,6 @@ _MEBIBYTE = 1 << 20
 
 def _or_not_available(value: Union[int, str, None]) -> Union[int, str]:
     return _NOT_AVAILABLE if value is None else value
-
-
-def _not_supported() -> AmdSmiLibraryException:
-    return AmdSmiLibraryException(AmdSmiRetCode.NOT_SUPPORTED)
 
 
 def _check(value: object, kind: Type[Any]) -> None:
@@ -161,18 +158,21 @@ def amdsmi_get_gpu_device_uuid(processor_handle: processor_handle) -> str:
     """
     Get the UUID of a GPU: made of its device id and its unique id, the same in every slot and machine.
 
+    Of a GPU without a unique id (most APUs and older cards) it is made of 0, as the vendor's library does: two such
+    GPUs of one kind have the same.
+
     Parameters:
     - processor_handle: Handle for the target GPU device
 
     Raises:
     - AmdSmiParameterException: If processor_handle is not valid
-    - AmdSmiLibraryException: NOT_SUPPORTED if the GPU has no unique id
+    - AmdSmiLibraryException: NOT_SUPPORTED if the GPU's device id is not known
     """
     gpu = gpu_of(processor_handle)
     device = sensors_of(processor_handle).pci_ids()["device"]
-    if gpu.unique_id is None or device is None:
-        raise _not_supported()
-    serial = int(gpu.unique_id, 16)
+    if device is None:
+        raise not_supported()
+    serial = int(gpu.unique_id or "0", 16)
     # As the vendor's library: 0xff stands where a partition has its number.
     place = gpu.partition if gpu.partitions > 1 else 0xFF
     first = (serial >> 56) << 24 | place << 16 | device & 0xFFFF
@@ -252,7 +252,7 @@ def amdsmi_get_temp_metric(
     - metric (AmdSmiTemperatureMetric): What of it
 
     Returns:
-    - int: Millidegrees Celsius
+    - int: Millidegrees Celsius; degrees Celsius where the vendor's units were chosen
 
     Raises:
     - AmdSmiParameterException: If a parameter is not valid
@@ -263,8 +263,8 @@ def amdsmi_get_temp_metric(
     _check(metric, AmdSmiTemperatureMetric)
     temperature = sensors.temperature(sensor_type, metric)
     if temperature is None:
-        raise _not_supported()
-    return temperature
+        raise not_supported()
+    return _units.temperature(temperature)
 
 
 def amdsmi_get_power_info(processor_handle: processor_handle) -> Dict[str, Union[int, str]]:
@@ -275,9 +275,9 @@ def amdsmi_get_power_info(processor_handle: processor_handle) -> Dict[str, Union
     - processor_handle: Handle for the target GPU device
 
     Returns:
-    - dict: socket_power, current_socket_power, average_socket_power, power_limit in microwatts; gfx_voltage,
-      soc_voltage, mem_voltage in millivolts; "N/A" what the GPU does not tell. socket_power is the current
-      power, else the average.
+    - dict: socket_power, current_socket_power, average_socket_power in microwatts, or in watts where the vendor's
+      units were chosen; power_limit in microwatts always; gfx_voltage, soc_voltage, mem_voltage in millivolts; "N/A"
+      what the GPU does not tell. socket_power is the current power, else the average.
 
     Raises:
     - AmdSmiParameterException: If processor_handle is not valid
@@ -285,7 +285,9 @@ def amdsmi_get_power_info(processor_handle: processor_handle) -> Dict[str, Union
     sensors = sensors_of(processor_handle)
     power = sensors.power()
     voltages = sensors.voltages()
-    current, average = power["current"], power["average"]
+    current, average = (
+        None if value is None else _units.power(value) for value in (power["current"], power["average"])
+    )
     return {
         "socket_power": _or_not_available(average if current is None else current),
         "current_socket_power": _or_not_available(current),
@@ -320,7 +322,7 @@ def amdsmi_get_power_cap_info(
         raise AmdSmiParameterException(sensor_ind, int)
     power = sensors.power()
     if sensor_ind != 0 or power["cap"] is None and power["cap_max"] is None:
-        raise _not_supported()
+        raise not_supported()
     return {
         "power_cap": _or_not_available(power["cap"]),
         "default_power_cap": _or_not_available(power["cap_default"]),
@@ -372,7 +374,7 @@ def amdsmi_get_clock_info(
     _check(clock_type, AmdSmiClkType)
     clock = sensors.clock(clock_type)
     if clock is None:
-        raise _not_supported()
+        raise not_supported()
     return {
         "clk": _or_not_available(clock["current"]),
         "min_clk": _or_not_available(clock["min"]),
@@ -399,7 +401,7 @@ def amdsmi_get_gpu_vram_usage(processor_handle: processor_handle) -> Dict[str, i
     memory = sensors_of(processor_handle).memory()
     total, used = memory["vram_total"], memory["vram_used"]
     if total is None or used is None:
-        raise _not_supported()
+        raise not_supported()
     return {"vram_total": total // _MEBIBYTE, "vram_used": used // _MEBIBYTE}
 
 
@@ -449,7 +451,7 @@ def _memory(handle: processor_handle, mem_type: AmdSmiMemoryType, what: str) -> 
     name = ("vram", "visible_vram", "gtt")[mem_type]
     amount: Optional[int] = sensors.memory()[f"{name}_{what}"]  # type: ignore[literal-required]
     if amount is None:
-        raise _not_supported()
+        raise not_supported()
     return amount
 
 
@@ -469,7 +471,7 @@ def amdsmi_get_gpu_total_ecc_count(processor_handle: processor_handle) -> Dict[s
     """
     blocks = sensors_of(processor_handle).ras()
     if not blocks:
-        raise _not_supported()
+        raise not_supported()
     return {
         "correctable_count": sum(block["correctable"] or 0 for block in blocks),
         "uncorrectable_count": sum(block["uncorrectable"] or 0 for block in blocks),
@@ -501,7 +503,7 @@ def amdsmi_get_gpu_ecc_count(
         if found["block"] == wanted:
             break
     else:
-        raise _not_supported()
+        raise not_supported()
     if found["correctable"] is None or found["uncorrectable"] is None:
         raise AmdSmiLibraryException(AmdSmiRetCode.BUSY)
     return {
@@ -553,3 +555,26 @@ def amdsmi_get_gpu_process_list(processor_handle: processor_handle) -> List[Dict
         }
         for process in processes[:_MOST_PROCESSES]
     ]
+
+
+__all__ = [
+    "amdsmi_get_clock_info",
+    "amdsmi_get_gpu_activity",
+    "amdsmi_get_gpu_asic_info",
+    "amdsmi_get_gpu_device_bdf",
+    "amdsmi_get_gpu_device_uuid",
+    "amdsmi_get_gpu_ecc_count",
+    "amdsmi_get_gpu_kfd_info",
+    "amdsmi_get_gpu_memory_total",
+    "amdsmi_get_gpu_memory_usage",
+    "amdsmi_get_gpu_process_list",
+    "amdsmi_get_gpu_total_ecc_count",
+    "amdsmi_get_gpu_vram_usage",
+    "amdsmi_get_power_cap_info",
+    "amdsmi_get_power_info",
+    "amdsmi_get_processor_handle_from_bdf",
+    "amdsmi_get_processor_handles",
+    "amdsmi_get_processor_type",
+    "amdsmi_get_socket_handles",
+    "amdsmi_get_temp_metric",
+]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import os
+import time
 from weakref import WeakSet
 
 from .._core import EventReader, processor_handle
 from ..errors import Error
-from ._exceptions import AmdSmiParameterException
+from ._exceptions import AmdSmiLibraryException, AmdSmiParameterException
 from ._session import check_initialized, library_exception
 from ._types import AmdSmiEvtNotificationType
 
@@ -43,7 +45,7 @@ class AmdSmiEventReader:
     ```
     """
 
-    __slots__ = ("__weakref__", "_reader")
+    __slots__ = ("__weakref__", "_failed", "_reader")
 
     def __init__(
         self,
@@ -69,10 +71,12 @@ class AmdSmiEventReader:
         check_initialized()
         _check_handle(processor_handle)
         mask = _mask(event_types)
+        vendor = os.environ.get(MESSAGES) == "vendor"
         try:
-            self._reader = EventReader(processor_handle, mask)
+            self._reader = EventReader(processor_handle, mask, vendor_messages=vendor)
         except Error as error:
             raise library_exception(error) from error
+        self._failed = False
         _open.add(self)
 
     def read(
@@ -85,43 +89,62 @@ class AmdSmiEventReader:
         """
         Read GPU event notifications from the event queue.
 
-        Never raises because nothing happened, and never waits unless `timeout_ms` says so.
+        Never raises because nothing happened. What is pending comes at once and whole.
 
         Parameters:
         - timestamp (int or float): Seconds since 1970, as time.time() has them. Only events later than this
-          are returned; older ones are consumed and left out. 0 for all pending events.
+          are returned; older ones are consumed and left out. 0 for all pending events. A number below
+          100,000,000 is no time of an event (it lies before 1973): so many milliseconds the call waits for the
+          first event, as programs that were written for the vendor's library mean it, then it returns an empty
+          list.
         - num_elem (int): Maximum number of events to return; the rest stays for the next read, in order
-        - timeout_ms (int or float): Milliseconds to wait for the first event; None (the default) or 0 not
-          to wait
+        - timeout_ms (int or float): Milliseconds to wait for the first event, whatever timestamp is; 0 not to wait
 
         Returns:
         - List[dict]: Oldest first, each with:
           - processor_handle (processor_handle): GPU device that generated the event
           - event (str): Event type name (e.g., "THERMAL_THROTTLE")
-          - message (str): What happened, for people; always printable
+          - message (str): What happened, for people; always printable. Where the environment variable
+            GPUEV_AMDSMI_MESSAGES is "vendor" as the reader is made: the vendor's `key: value` text
           - timestamp (float): When, in seconds since 1970: by the driver's own clock where it gives a time
             (types 5 to 11), else when the event was received
           - lost_before (int): How many events were lost between this one and the one returned before it.
             0 as a rule; -1 where some may have been lost and nobody knows whether or how many (the
             driver's own queue, of some 170 events, was full); if there are losses of both kinds, the number
             that is known
+          - data (dict): What the driver says, typed; made when it is asked for
+          - fields (dict): The vendor's message, taken apart; made when it is asked for
 
         Raises:
         - AmdSmiParameterException: If timestamp, num_elem or timeout_ms makes no sense
         - AmdSmiLibraryException: Code 32 after stop() or amdsmi_shut_down(); code 31 when the GPU is gone
-          and everything before was read
+          and everything before was read. A call that may wait and follows one that failed waits, at most a
+          second, before it raises again: a program that ignores the error does not spin.
 
         Note:
         - Only events matching the event mask are returned, and only types of the enum
         """
-        check_initialized()
         after = _seconds(timestamp)
         most = _count(num_elem)
-        timeout = None if timeout_ms is None else _seconds(timeout_ms) / 1000
+        if timeout_ms is not None:
+            timeout: Optional[float] = _seconds(timeout_ms) / 1000
+        else:
+            timeout = after / 1000 if 0 < after < _FIRST_TIME else None
         try:
+            check_initialized()
             return self._reader.read(after, most, timeout)
         except Error as error:
+            self._rest(timeout)
             raise library_exception(error) from error
+        except AmdSmiLibraryException:
+            self._rest(timeout)
+            raise
+
+    def _rest(self, timeout: Optional[float]) -> None:
+        """Waits before an error is raised again."""
+        if self._failed and timeout:
+            time.sleep(min(timeout, 1.0))
+        self._failed = True
 
     def stop(self) -> None:
         """
@@ -147,6 +170,11 @@ class AmdSmiEventReader:
         state = " stopped" if self._reader.stopped else ""
         return f"<AmdSmiEventReader {self._reader.processor_handle!r}{state}>"
 
+
+# What words the messages.
+MESSAGES = "GPUEV_AMDSMI_MESSAGES"
+# 1973 in seconds since 1970: what is smaller is no time of an event, but milliseconds to wait.
+_FIRST_TIME = 100_000_000
 
 _open: WeakSet[AmdSmiEventReader] = WeakSet()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .._core import initialize, is_initialized, shut_down
+from .._core import driver_info, initialize, is_initialized, list_gpus, shut_down
 from .._core import processor_handle
-from ..errors import Error
+from ..errors import Error, NoGpuError
+from . import _units
 from ._exceptions import AmdSmiLibraryException, AmdSmiParameterException, AmdSmiRetCode
 from ._types import AmdSmiInitFlags
 
@@ -26,6 +27,11 @@ _CODES = {
 def library_exception(error: Error) -> AmdSmiLibraryException:
     """The documented exception for `error`."""
     return AmdSmiLibraryException(_CODES.get(type(error).__name__, AmdSmiRetCode.IO))
+
+
+def not_supported() -> AmdSmiLibraryException:
+    """Code 2, for what a GPU does not have or tell."""
+    return AmdSmiLibraryException(AmdSmiRetCode.NOT_SUPPORTED)
 
 
 def check_initialized() -> None:
@@ -61,13 +67,34 @@ def amdsmi_init(flag: AmdSmiInitFlags = AmdSmiInitFlags.INIT_AMD_GPUS) -> None:
 
     Raises:
     - AmdSmiParameterException: If flag is not an AmdSmiInitFlags
+    - AmdSmiLibraryException: Code 34 (DRIVER_NOT_LOADED) where there is no amdgpu driver, as under WSL; code 1 if
+      GPUEV_AMDSMI_UNITS names units that do not exist
 
     Note:
-    - A machine without a GPU is no error: `amdsmi_get_processor_handles` gives an empty list
+    - A machine whose driver has no GPU is no error: `amdsmi_get_processor_handles` gives an empty list
     """
     if not isinstance(flag, AmdSmiInitFlags):
         raise AmdSmiParameterException(flag, AmdSmiInitFlags)
+    try:
+        _units.units()
+    except ValueError as error:
+        raise AmdSmiLibraryException(AmdSmiRetCode.INVAL) from error
+    if not is_initialized():
+        _check_driver()
     initialize()
+
+
+def _check_driver() -> None:
+    """Raises code 34 where there is neither the driver nor its list of GPUs."""
+    if driver_info()["loaded"]:
+        return
+    try:
+        list_gpus()
+    except NoGpuError as error:
+        raise AmdSmiLibraryException(AmdSmiRetCode.DRIVER_NOT_LOADED) from error
+    except Error:
+        # There is a list: each function says what is wrong with it.
+        return
 
 
 def amdsmi_shut_down() -> None:

@@ -59,83 +59,16 @@ class AmdSmiEvtNotificationType(IntEnum):
     PROCESS_END = 13
 
 
-class AmdSmiTemperatureType(IntEnum):
-    """Temperature sensors."""
+# The others are made of the table of names when they are first asked for.
+def __getattr__(name: str) -> object:
+    from . import _names
 
-    EDGE = 0
-    HOTSPOT = 1
-    JUNCTION = 1
-    VRAM = 2
-    HBM_0 = 3
-    HBM_1 = 4
-    HBM_2 = 5
-    HBM_3 = 6
-    PLX = 7
-
-
-class AmdSmiTemperatureMetric(IntEnum):
-    """What is asked of a temperature sensor."""
-
-    CURRENT = 0
-    MAX = 1
-    MIN = 2
-    MAX_HYST = 3
-    MIN_HYST = 4
-    CRITICAL = 5
-    CRITICAL_HYST = 6
-    EMERGENCY = 7
-    EMERGENCY_HYST = 8
-    CRIT_MIN = 9
-    CRIT_MIN_HYST = 10
-    OFFSET = 11
-    LOWEST = 12
-    HIGHEST = 13
-
-
-class AmdSmiClkType(IntEnum):
-    """Clocks."""
-
-    SYS = 0
-    GFX = 0
-    DF = 1
-    DCEF = 2
-    SOC = 3
-    MEM = 4
-    PCIE = 5
-    VCLK0 = 6
-    VCLK1 = 7
-    DCLK0 = 8
-    DCLK1 = 9
-
-
-class AmdSmiMemoryType(IntEnum):
-    """Memories of a GPU."""
-
-    VRAM = 0
-    VIS_VRAM = 1
-    GTT = 2
-
-
-class AmdSmiGpuBlock(IntEnum):
-    """Blocks of a GPU that count errors."""
-
-    INVALID = 0
-    UMC = 1
-    SDMA = 2
-    GFX = 4
-    MMHUB = 8
-    ATHUB = 16
-    PCIE_BIF = 32
-    HDP = 64
-    XGMI_WAFL = 128
-    DF = 256
-    SMN = 512
-    SEM = 1024
-    MP0 = 2048
-    MP1 = 4096
-    FUSE = 8192
-    MCA = 16384
-    VCN = 32768
-    JPEG = 65536
-    IH = 131072
-    MPIO = 262144
+    for line in _names.ENUMS.splitlines():
+        if line.startswith(f"{name} "):
+            members = [member.split("=") for member in line.split()[1:]]
+            pairs = [(member, int(value)) for member, value in members]
+            enum = IntEnum(name, pairs, module=__name__)
+            enum.__doc__ = f"Values: {', '.join(member for member, _ in pairs)}"
+            globals()[name] = enum
+            return enum
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
