@@ -191,7 +191,7 @@ def amdsmi_get_pcie_info(processor_handle: processor_handle) -> Dict[str, Dict[s
 
     Returns:
     - dict: pcie_static (dict): max_pcie_width, max_pcie_speed (megatransfers a second), pcie_interface_version,
-      slot_type; pcie_metric (dict): pcie_width, pcie_speed, pcie_bandwidth (megabits a second) and counters; "N/A"
+      slot_type; pcie_metric (dict): pcie_width, pcie_speed, pcie_bandwidth (as the driver counts it) and counters; "N/A"
       what the GPU does not tell
     """
     gpu = present(processor_handle)
