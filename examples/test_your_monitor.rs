@@ -5,7 +5,7 @@
 use gpuev::{
     DEFAULT_LIMIT, EventType, Filter, Item, KfdVersion, Machine, Monitor, OpenWith, Scope,
 };
-use gpuev_sim::{Client, Comm, DriverEvent, Pid, ResetCause, SimMachine};
+use gpuev_sim::{Client, Comm, DriverEvent, Pid, ResetCause, SimMachine, SimProcess};
 
 /// What is to be tested: the processes that a GPU reset follows upon.
 fn suspects(items: impl Iterator<Item = Item>) -> Vec<u32> {
@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let events = OpenWith::new(KfdVersion { major, minor }, Scope::everything("simulated"), open);
     let machine = Machine::at(sim.root()).with_event_source(events);
 
+    sim.add_process(&SimProcess::new(4242, "python3").gpu(1))?;
     let builder = Monitor::builder(&machine);
     let (_monitor, items) = builder.start_with(Filter::new(), DEFAULT_LIMIT)?;
     let (pid, comm) = (Pid::from(4242), Comm::new("python3"));

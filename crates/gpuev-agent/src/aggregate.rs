@@ -42,7 +42,20 @@ struct Window {
     since_ns: u64,
     told: u64,
     spans_told: u64,
-    groups: HashMap<Option<u32>, Group>,
+    groups: HashMap<Owner, Group>,
+}
+
+/// Who is behind an event: nobody, a process, or a thread whose process is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Owner {
+    pid: Option<u32>,
+    tid: Option<u32>,
+}
+
+impl Owner {
+    fn of(pid: Option<u32>, tid: Option<u32>) -> Self {
+        Self { pid, tid: tid.filter(|_| pid.is_none()) }
+    }
 }
 
 /// What one process had of it.
@@ -95,7 +108,7 @@ impl Aggregator {
             window.told += 1;
             return true;
         }
-        window.group(key, event.pid(), over).add(event, record);
+        window.group(key, Owner::of(event.pid(), event.tid()), over).add(event, record);
         false
     }
 
@@ -120,7 +133,7 @@ impl Aggregator {
             window.spans_told += 1;
             return true;
         }
-        let group = window.group(key, span.pid, over);
+        let group = window.group(key, Owner::of(span.pid, span.tid), over);
         match span.duration_ns().filter(|_| span.outcome.is_paired()) {
             Some(duration_ns) => {
                 group.durations.get_or_insert_with(Durations::new).add(duration_ns);
@@ -163,18 +176,19 @@ impl Aggregator {
 }
 
 impl Window {
-    fn group(&mut self, key: Key, pid: Option<u32>, over: &mut impl FnMut(Told)) -> &mut Group {
-        if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&pid) {
+    fn group(&mut self, key: Key, owner: Owner, over: &mut impl FnMut(Told)) -> &mut Group {
+        if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&owner) {
             self.tell(key, over);
         }
-        self.groups.entry(pid).or_default()
+        self.groups.entry(owner).or_default()
     }
 
     fn tell(&mut self, (gpu, event_type, _): Key, over: &mut impl FnMut(Told)) {
-        for (pid, group) in self.groups.drain() {
+        for (Owner { pid, tid }, group) in self.groups.drain() {
             let aggregate = Aggregate {
                 event_type,
                 pid,
+                tid,
                 count: group.count,
                 bytes: group.bytes,
                 from_boot_ns: group.from_boot_ns,

@@ -78,9 +78,11 @@ impl Attribution {
 
     /// Who is behind the event.
     pub fn of(&mut self, event: &Event) -> Attributed {
-        let Some(pid) = event.pid() else { return Attributed::default() };
-        let name = event.process().map_or(Comm::NONE, Comm::new);
         let now_ns = event.time.received_boot_ns;
+        let Some(pid) = event.pid() else {
+            return event.tid().map_or_else(Attributed::default, |tid| self.of_thread(tid));
+        };
+        let name = event.process().map_or(Comm::NONE, Comm::new);
         match event.event_type() {
             Some(EventType::ProcessStart) => self.begin(pid, name, now_ns),
             Some(EventType::ProcessEnd) => {
@@ -90,6 +92,20 @@ impl Attribution {
             }
             _ => self.find(pid, name, now_ns),
         }
+    }
+
+    /// Who a thread is of, of which the system no longer knows: a number that is that of a process is its first
+    /// thread's. Both are the machine's, unless `/proc` has those of a container.
+    fn of_thread(&self, tid: u32) -> Attributed {
+        if !self.processes.have_machine_numbers() {
+            return Attributed::default();
+        }
+        let known = self.known.get(&tid).into_iter().flatten();
+        known
+            .filter(|known| known.host_pid() == Some(tid) && !known.who.ambiguous)
+            .map(|known| known.who.clone())
+            .next_back()
+            .unwrap_or_default()
     }
 
     /// Takes notice of what is not an event: a start may have been lost, so those that are there are looked

@@ -127,6 +127,8 @@ pub struct Aggregate {
     pub event_type: EventType,
     /// The process that all of them are of.
     pub pid: Option<u32>,
+    /// The thread that all of them name, where its process is not known.
+    pub tid: Option<u32>,
     /// How many.
     pub count: u64,
     /// Bytes moved, for migrations.

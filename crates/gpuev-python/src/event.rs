@@ -130,7 +130,7 @@ impl PyEvent {
         member(py, "Clock", self.0.time.clock.name())
     }
 
-    /// Whose it is; None for an event of no process.
+    /// The process; None for an event of no process, and where only a thread's number is known: see `tid`.
     #[getter]
     fn pid(&self) -> Option<u32> {
         self.0.pid()
@@ -140,6 +140,19 @@ impl PyEvent {
     #[getter]
     fn process(&self) -> Option<String> {
         self.0.process().map(text)
+    }
+
+    /// The thread that a memory fault, a process start or a process end names, by the machine's number; None for
+    /// all other events.
+    #[getter]
+    fn tid(&self) -> Option<u32> {
+        self.0.tid()
+    }
+
+    /// The name of that thread, which may be another than its process's.
+    #[getter]
+    fn thread(&self) -> Option<String> {
+        self.0.thread().map(text)
     }
 
     /// What happened, in one line for people; always printable.

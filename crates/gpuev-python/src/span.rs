@@ -76,10 +76,16 @@ impl PySpan {
         PyGpuId(self.0.gpu)
     }
 
-    /// Whose; None for a reset.
+    /// Whose; None for a reset, and where only a thread's number is known: see `tid`.
     #[getter]
     fn pid(&self) -> Option<u32> {
         self.0.pid
+    }
+
+    /// The thread that start or end name: that of a process's life only.
+    #[getter]
+    fn tid(&self) -> Option<u32> {
+        self.0.tid
     }
 
     /// The process's name; bytes that are not UTF-8 stand as `\xNN`.

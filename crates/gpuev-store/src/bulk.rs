@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use gpuev::{Comm, Error, ErrorKind, EventFacts, Gap, GpuId, Record, Result, decode, pid_of};
+use gpuev::{Error, ErrorKind, EventFacts, Gap, GpuId, Record, Result, decode};
 use rusqlite::Connection;
 
 use crate::history::{History, Portion, read_doubtful, read_gaps};
-use crate::named::Named;
+use crate::named::{Named, NamedProcess};
 use crate::packed::{Packed, PackedItem, Packer, SourceKey};
 use crate::query::Query;
 use crate::row::{EVENT_COLUMNS, Row};
@@ -30,7 +30,7 @@ pub(crate) struct Bulk {
 struct Source {
     gpu: GpuId,
     session: i64,
-    comm: Comm,
+    process: NamedProcess,
 }
 
 /// An item of a [`Bulk`].
@@ -55,11 +55,18 @@ impl Bulk {
         for item in self.packed.items() {
             match item.ok_or(Damaged)? {
                 PackedItem::Event(event) => {
-                    let Source { gpu, session, comm } =
+                    let Source { gpu, session, process } =
                         *self.sources.get(event.source).ok_or(Damaged)?;
-                    let (time, doubtful) = (event.time, event.doubtful);
-                    if query.wants_event(gpu, time.unix_ns, &event.record) {
-                        let facts = EventFacts { gpu, seq: 0, time, doubtful, comm, raw: b"" };
+                    let facts = EventFacts {
+                        gpu,
+                        seq: 0,
+                        time: event.time,
+                        doubtful: event.doubtful,
+                        pid: process.pid.filter(|_| event.record.task().is_some()),
+                        comm: process.name,
+                        raw: b"",
+                    };
+                    if query.wants_event(&facts, &event.record) {
                         take(session, BulkItem::Event(facts, event.record));
                     }
                 }
@@ -143,7 +150,7 @@ fn bulk(
     let mut sources = Vec::with_capacity(packed.sources.len());
     for key in &packed.sources {
         let (gpu, session) = named.gpu(connection, key.gpu)?;
-        sources.push(Source { gpu, session, comm: named.process(connection, key.process)? });
+        sources.push(Source { gpu, session, process: named.process(connection, key.process)? });
     }
     let gaps = read_gaps(connection, named, portion)?;
     let gaps = gaps.into_iter().map(|(place, gap)| (place.session, gap)).collect();
@@ -174,7 +181,7 @@ fn pack(connection: &Connection, portion: Portion) -> rusqlite::Result<Vec<u8>> 
         let times = (unsigned(row.get_ref(3)?), signed(row.get_ref(4)?));
         let raw = bytes(row.get_ref(5)?);
         let record = decode(raw);
-        let key = SourceKey { gpu, process, pid: pid_of(&record).unwrap_or(0) };
+        let key = SourceKey { gpu, process, pid: record.stamp().map_or(0, |stamp| stamp.pid) };
         packer.push(key, times, is_doubtful, (raw, &record));
     }
     for gap in gaps {

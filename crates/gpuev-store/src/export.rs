@@ -218,7 +218,7 @@ impl<W: Write + Send> Exporter<W> {
     fn push_event(&mut self, event: &Event) -> io::Result<()> {
         let Self { sink, spans, wanted, written } = self;
         let record = event.record();
-        if wanted.passes(event.gpu, &record) {
+        if wanted.passes(&event.facts(), &record) {
             written.events += 1;
             sink.push(Record::Event(event, record))?;
         }

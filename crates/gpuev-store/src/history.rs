@@ -228,12 +228,12 @@ impl History {
                     }
                 }
                 let (gpu, session) = named.gpu(connection, signed(row.get_ref(1)?))?;
-                let comm = named.process(connection, signed(row.get_ref(2)?))?;
+                let process = named.process(connection, signed(row.get_ref(2)?))?;
                 let doubted = doubtful.front() == Some(&item);
                 if doubted {
                     doubtful.pop_front();
                 }
-                if give(Place { item, session }, read_event(row, gpu, comm, doubted)?) {
+                if give(Place { item, session }, read_event(row, gpu, process, doubted)?) {
                     return Ok(());
                 }
             }

@@ -296,7 +296,8 @@ impl State {
         let next = self.seqs.entry(gpu).or_default();
         let seq = *next;
         *next += 1;
-        let facts = EventFacts { gpu, seq, time, doubtful: false, comm: Comm::NONE, raw };
+        let facts =
+            EventFacts { gpu, seq, time, doubtful: false, pid: None, comm: Comm::NONE, raw };
         Item::Event(Event::from_facts(facts))
     }
 }

@@ -13,13 +13,20 @@ const REMEMBERED: usize = 65_536;
 /// A GPU and the session that it is of.
 pub(crate) type GpuOfSession = (GpuId, i64);
 
+/// A process as events name it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct NamedProcess {
+    pub(crate) pid: Option<u32>,
+    pub(crate) name: Comm,
+}
+
 /// What was looked up so far. The latest of each kind is kept at hand: neighbours are of one, as a rule.
 #[derive(Debug, Default)]
 pub(crate) struct Named {
     gpus: HashMap<i64, GpuOfSession>,
     gpu: Option<(i64, GpuOfSession)>,
-    processes: HashMap<i64, Comm>,
-    process: Option<(i64, Comm)>,
+    processes: HashMap<i64, NamedProcess>,
+    process: Option<(i64, NamedProcess)>,
 }
 
 impl Named {
@@ -55,38 +62,44 @@ impl Named {
         Ok(found)
     }
 
-    /// The name of the process with that number; none where it is 0 or nobody knew.
+    /// The process with that number; nothing is known of it where that is 0.
     pub(crate) fn process(
         &mut self,
         connection: &Connection,
         number: i64,
-    ) -> rusqlite::Result<Comm> {
+    ) -> rusqlite::Result<NamedProcess> {
         if number == 0 {
-            return Ok(Comm::NONE);
+            return Ok(NamedProcess::default());
         }
-        if let Some((last, name)) = self.process
+        if let Some((last, found)) = self.process
             && last == number
         {
-            return Ok(name);
+            return Ok(found);
         }
-        let name = match self.processes.get(&number) {
-            Some(name) => *name,
+        let found = match self.processes.get(&number) {
+            Some(found) => *found,
             None => self.look_up_process(connection, number)?,
         };
-        self.process = Some((number, name));
-        Ok(name)
+        self.process = Some((number, found));
+        Ok(found)
     }
 
-    fn look_up_process(&mut self, connection: &Connection, number: i64) -> rusqlite::Result<Comm> {
-        let name = connection
-            .prepare_cached("SELECT name FROM process WHERE id = ?1")?
-            .query_row([number], |row| Ok(Comm::new(bytes(row.get_ref(0)?))))
-            .optional()?;
+    fn look_up_process(
+        &mut self,
+        connection: &Connection,
+        number: i64,
+    ) -> rusqlite::Result<NamedProcess> {
+        let found = connection
+            .prepare_cached("SELECT pid, name FROM process WHERE id = ?1")?
+            .query_row([number], |row| {
+                Ok(NamedProcess { pid: row.get(0)?, name: Comm::new(bytes(row.get_ref(1)?)) })
+            })
+            .optional()?
+            .unwrap_or_default();
         if self.processes.len() >= REMEMBERED {
             self.processes.clear();
         }
-        let name = name.unwrap_or(Comm::NONE);
-        self.processes.insert(number, name);
-        Ok(name)
+        self.processes.insert(number, found);
+        Ok(found)
     }
 }

@@ -43,7 +43,7 @@ const FIRST_TYPE: u8 = 4;
 /// Forms, that of lines included.
 const FORMS: usize = 8;
 
-/// Where an event is from: the rows of its GPU and of its process, and the pid.
+/// Where an event is from: the rows of its GPU and of its process, and the pid in its stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SourceKey {
     pub(crate) gpu: i64,
@@ -488,7 +488,7 @@ mod tests {
                     received_boot_ns: *received_boot_ns,
                     unix_ns: unix.cast_signed(),
                 };
-                let pid = gpuev::pid_of(&record).unwrap_or(0);
+                let pid = record.stamp().map_or(0, |stamp| stamp.pid);
                 let source = SourceKey { gpu: *row, process: row / 2, pid };
                 let times = (*received_boot_ns, unix.cast_signed());
                 packer.push(source, times, *doubtful, (raw, &record));

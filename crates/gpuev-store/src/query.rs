@@ -1,6 +1,6 @@
 //! Which part of a history is wanted.
 
-use gpuev::{Filter, GpuId, Record};
+use gpuev::{EventFacts, Filter, GpuId, Record};
 
 use crate::row::Row;
 
@@ -58,9 +58,10 @@ impl Query {
     }
 
     /// As [`wants`](Self::wants), of an event that is decoded.
-    pub(crate) fn wants_event(&self, gpu: GpuId, unix_ns: i64, record: &Record<'_>) -> bool {
+    pub(crate) fn wants_event(&self, facts: &EventFacts<'_>, record: &Record<'_>) -> bool {
+        let unix_ns = facts.time.unix_ns;
         self.wants_time(unix_ns, unix_ns)
-            && self.filter.as_ref().is_none_or(|filter| filter.passes(gpu, record))
+            && self.filter.as_ref().is_none_or(|filter| filter.passes(facts, record))
     }
 
     /// Whether a note of this GPU and time is wanted.
@@ -78,7 +79,7 @@ impl Query {
         let (from, to) = row.unix_range_ns();
         self.wants_time(from, to)
             && self.filter.as_ref().is_none_or(|filter| match row {
-                Row::Event(facts, record) => filter.passes(facts.gpu, record),
+                Row::Event(facts, record) => filter.passes(facts, record),
                 Row::Gap(gap) => filter.passes_gpu(gap.gpu),
             })
     }

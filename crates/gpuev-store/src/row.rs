@@ -4,10 +4,10 @@
 //! is read from it again, by the code that read it the first time.
 
 use gpuev::{
-    Clock, Comm, Event, EventFacts, EventTime, EventView, Gap, GapCause, GpuId, Item, Record,
-    decode,
+    Clock, Event, EventFacts, EventTime, EventView, Gap, GapCause, GpuId, Item, Record, decode,
 };
 
+use crate::named::NamedProcess;
 use crate::value::{Text, bytes, signed, unsigned};
 
 /// An item as it lies in the file, borrowed.
@@ -91,7 +91,7 @@ pub(crate) const EVENT_COLUMNS: &str = "id, gpu, process, received_boot_ns, unix
 pub(crate) fn read_event<'r>(
     row: &'r rusqlite::Row<'_>,
     gpu: GpuId,
-    comm: Comm,
+    process: NamedProcess,
     doubtful: bool,
 ) -> rusqlite::Result<Row<'r>> {
     let received_boot_ns = unsigned(row.get_ref(3)?);
@@ -105,7 +105,9 @@ pub(crate) fn read_event<'r>(
         unix_ns: signed(row.get_ref(4)?),
     };
     let seq = unsigned(row.get_ref(6)?);
-    Ok(Row::Event(EventFacts { gpu, seq, time, doubtful, comm, raw }, record))
+    let pid = process.pid.filter(|_| record.task().is_some());
+    let comm = process.name;
+    Ok(Row::Event(EventFacts { gpu, seq, time, doubtful, pid, comm, raw }, record))
 }
 
 pub(crate) const INSERT_GAP: &str = "INSERT INTO gap VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use gpuev::process::Process;
 use gpuev::time::Anchor;
-use gpuev::{Error, ErrorKind, Event, EventFacts, GpuId, Item, Result, pid_of};
+use gpuev::{Error, ErrorKind, Event, EventFacts, GpuId, Item, Result};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::failure::failed;
@@ -321,16 +321,21 @@ impl Writer {
 
     fn insert_event(&mut self, event: &Event) -> rusqlite::Result<(i64, i64)> {
         let gpu = self.gpu_number(event.gpu)?;
-        let EventFacts { comm, doubtful, raw, time, .. } = event.facts();
+        let facts = event.facts();
+        let EventFacts { comm, doubtful, raw, time, .. } = facts;
         let record = event.record();
-        let pid = pid_of(&record);
+        let pid = facts.pid_in(&record);
         let process = match pid {
             Some(pid) => Some(self.processes.number(&self.connection, self.session, pid, comm)?),
             None => None,
         };
         let mut insert = self.connection.prepare_cached(INSERT_EVENT)?;
         insert_event(&mut insert, (self.next_item, gpu, process), event)?;
-        let source = SourceKey { gpu, process: process.unwrap_or(0), pid: pid.unwrap_or(0) };
+        let source = SourceKey {
+            gpu,
+            process: process.unwrap_or(0),
+            pid: record.stamp().map_or(0, |stamp| stamp.pid),
+        };
         let times = (time.received_boot_ns, time.unix_ns);
         self.packer.push(source, times, doubtful, (raw, &record));
         if doubtful {

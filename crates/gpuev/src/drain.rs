@@ -24,10 +24,10 @@ use rustix::event::{EventfdFlags, Timespec, epoll};
 use crate::event::{Gap, GapCause};
 use crate::fork::Descriptor;
 use crate::pace::Pace;
-use crate::reader::Question;
+use crate::reader::{Answer, Question};
 use crate::subscription::Subscriber;
 use crate::time::Anchor;
-use crate::{Comm, Error, EventMask, EventReader, GpuId, Result};
+use crate::{Error, EventMask, EventReader, GpuId, Result};
 use source::{OnRemoved, Progress, Source};
 
 /// The epoll entry that wakes a thread: to go on with what is ready, to look at its queue, or to end.
@@ -369,10 +369,10 @@ impl Shared {
     }
 
     /// Answers what a source asked, if it still does.
-    fn answer(&self, token: u64, question: &Question, comm: Option<Comm>) {
+    fn answer(&self, token: u64, question: &Question, answer: Answer) {
         let mut sources = self.lock();
         let Some(source) = sources.by_token.get_mut(&token) else { return };
-        if source.answer(question, comm) {
+        if source.answer(question, answer) {
             sources.is_ready(token);
             drop(sources);
             self.wake();
@@ -393,9 +393,9 @@ fn run_errands(asked_by: &Weak<Shared>, errands: &Receiver<Errand>) {
     for errand in errands {
         match errand {
             Errand::LookUp { token, question } => {
-                let comm = question.look_up();
+                let answer = question.look_up();
                 if let Some(shared) = asked_by.upgrade() {
-                    shared.answer(token, &question, comm);
+                    shared.answer(token, &question, answer);
                 }
             }
             Errand::End(source) => source.end(),

@@ -44,6 +44,7 @@ pub struct Event {
     /// lines. What `/proc` could not decide is marked so.
     pub doubtful: bool,
     event_type: Option<EventType>,
+    thread_of: Option<u32>,
     comm: Comm,
     raw: RawLine,
 }
@@ -316,7 +317,10 @@ pub struct EventFacts<'a> {
     pub time: EventTime,
     /// See [`Event::doubtful`].
     pub doubtful: bool,
-    /// The process's name where the line has a pid and no name, as `/proc` had it at receipt.
+    /// The process whose thread the line names (memory faults, process starts and ends), as `/proc` had it at
+    /// receipt; `None` where nobody could tell, and for all other lines, which name the process themselves.
+    pub pid: Option<u32>,
+    /// The process's name, as `/proc` had it at receipt.
     pub comm: Comm,
     /// The driver's line without its newline.
     pub raw: &'a [u8],
@@ -332,8 +336,8 @@ impl Event {
     /// The facts it was made of.
     #[must_use]
     pub fn facts(&self) -> EventFacts<'_> {
-        let Self { gpu, seq, time, doubtful, comm, .. } = *self;
-        EventFacts { gpu, seq, time, doubtful, comm, raw: self.raw() }
+        let Self { gpu, seq, time, doubtful, thread_of: pid, comm, .. } = *self;
+        EventFacts { gpu, seq, time, doubtful, pid, comm, raw: self.raw() }
     }
 
     /// What kind of event; `None` where the driver's line is unknown.
@@ -366,23 +370,31 @@ impl Event {
         EventData::of(&self.record())
     }
 
-    /// Whose it is: a thread group id, `None` for an event of no process. Up to Linux 6.18 it is the host's
-    /// number; from about 7.0 on, that of the process's own pid namespace.
+    /// The process; `None` for an event of no process, and where only a thread's number is known: see
+    /// [`tid`](Self::tid). It is the machine's number, but from Linux 7.0 on lines other than those with a thread
+    /// have that of the process's own pid namespace.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        pid_of(&self.record())
+        self.facts().pid_in(&self.record())
     }
 
-    /// The process's name as raw bytes: the line's own, else what `/proc` had at receipt.
+    /// The thread that the line names, by the machine's number: memory faults, process starts and ends have one,
+    /// that of the thread which last submitted work.
+    #[must_use]
+    pub fn tid(&self) -> Option<u32> {
+        tid_of(&self.record())
+    }
+
+    /// The process's name as raw bytes, as `/proc` had it at receipt.
     #[must_use]
     pub fn process(&self) -> Option<&[u8]> {
-        self.process_in(&self.record())
+        self.comm.bytes()
     }
 
-    /// As [`process`](Self::process), `record` being this event's.
+    /// The name of the thread that the line names, as raw bytes. A thread may be called otherwise than its process.
     #[must_use]
-    pub fn process_in<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
-        process_of(record, &self.comm)
+    pub fn thread(&self) -> Option<&[u8]> {
+        thread_of(&self.record())
     }
 
     /// How much it matters by itself.
@@ -400,28 +412,40 @@ impl Event {
 
 impl From<EventView<'_>> for Event {
     fn from(view: EventView<'_>) -> Self {
-        let EventFacts { gpu, seq, time, doubtful, comm, raw } = view.facts;
+        let EventFacts { gpu, seq, time, doubtful, pid, comm, raw } = view.facts;
         let event_type = view.record.event_type();
-        Self { gpu, seq, time, doubtful, event_type, comm, raw: RawLine::new(raw) }
+        let raw = RawLine::new(raw);
+        Self { gpu, seq, time, doubtful, event_type, thread_of: pid, comm, raw }
     }
 }
 
-/// The name of the process that `record` is about: the line's own, else `comm`.
-pub(crate) fn process_of<'a>(record: &Record<'a>, comm: &'a Comm) -> Option<&'a [u8]> {
-    match record.task() {
-        Some(task) => Some(task.name).filter(|name| !name.is_empty()),
-        None => comm.bytes(),
+impl EventFacts<'_> {
+    /// The process, `record` being what the line decodes to; see [`Event::pid`].
+    #[must_use]
+    pub fn pid_in(&self, record: &Record<'_>) -> Option<u32> {
+        match record.stamp() {
+            Some(stamp) => Some(stamp.pid).filter(|pid| *pid != 0),
+            None => self.pid.filter(|_| record.task().is_some()),
+        }
+    }
+
+    /// By which number to tell processes apart, `record` being what the line decodes to: the process's, or that of
+    /// a thread whose process is not known.
+    #[must_use]
+    pub fn owner_in(&self, record: &Record<'_>) -> Option<u32> {
+        self.pid_in(record).or_else(|| tid_of(record))
     }
 }
 
-/// The process of `record`, if any; see [`Event::pid`].
+/// The thread that `record` names; see [`Event::tid`].
 #[must_use]
-pub fn pid_of(record: &Record<'_>) -> Option<u32> {
-    let pid = match record.stamp() {
-        Some(stamp) => stamp.pid,
-        None => record.task()?.pid,
-    };
-    (pid != 0).then_some(pid)
+pub fn tid_of(record: &Record<'_>) -> Option<u32> {
+    record.task().map(|task| task.pid).filter(|tid| *tid != 0)
+}
+
+/// The name of the thread that `record` names.
+pub(crate) fn thread_of<'a>(record: &Record<'a>) -> Option<&'a [u8]> {
+    record.task().map(|task| task.name).filter(|name| !name.is_empty())
 }
 
 /// The severity of `record`: as the documented alerting example has it; a failed migration is a warning.

@@ -2,7 +2,7 @@
 
 use gpuev_kfd::{EventMask, EventType, Fields, Record};
 
-use crate::event::{pid_of, severity_of};
+use crate::event::{EventFacts, severity_of, tid_of};
 use crate::span::{Outcome, Span, SpanKind};
 use crate::{GpuId, Severity};
 
@@ -43,7 +43,7 @@ impl Filter {
         self
     }
 
-    /// Only events of these processes.
+    /// Only events of these processes; a thread's number stands for the events that name it.
     #[must_use]
     pub fn pids(mut self, pids: impl IntoIterator<Item = u32>) -> Self {
         self.pids = Some(pids.into_iter().collect());
@@ -63,19 +63,21 @@ impl Filter {
         self.gpus.as_ref().is_none_or(|gpus| gpus.contains(&key(gpu)))
     }
 
-    /// Whether an event passes.
+    /// Whether an event passes, `record` being what its line decodes to.
     #[must_use]
-    pub fn passes(&self, gpu: GpuId, record: &Record<'_>) -> bool {
-        self.passes_gpu(gpu)
+    pub fn passes(&self, facts: &EventFacts<'_>, record: &Record<'_>) -> bool {
+        self.passes_gpu(facts.gpu)
             && self.types.is_none_or(|(mask, unknown)| match record.event_type() {
                 Some(event_type) => mask.contains(event_type),
                 None => unknown && matches!(record.fields, Fields::Unknown { .. }),
             })
-            && self
-                .pids
-                .as_ref()
-                .is_none_or(|pids| pid_of(record).is_some_and(|p| pids.contains(&p)))
+            && self.passes_process(facts.pid_in(record), tid_of(record))
             && self.severity.is_none_or(|least| severity_of(record) >= least)
+    }
+
+    fn passes_process(&self, pid: Option<u32>, tid: Option<u32>) -> bool {
+        let Some(wanted) = &self.pids else { return true };
+        [pid, tid].into_iter().flatten().any(|number| wanted.contains(&number))
     }
 
     /// Whether a span passes: its GPU and process do, and the type and severity of one of the events that begin
@@ -87,7 +89,7 @@ impl Filter {
                 let (start, end) = ends_of(span.kind());
                 mask.contains(start) || mask.contains(end)
             })
-            && self.pids.as_ref().is_none_or(|pids| span.pid.is_some_and(|pid| pids.contains(&pid)))
+            && self.passes_process(span.pid, span.tid)
             && self.severity.is_none_or(|least| severity_of_span(span) >= least)
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Write};
 
 use gpuev_kfd::{Access, FaultOutcome, Record, names};
 
-use crate::event::{Event, EventData, Gap, Item, Migration, pid_of, process_of, severity_of};
+use crate::event::{Event, EventData, Gap, Item, Migration, severity_of, thread_of, tid_of};
 use crate::health::Health;
 use crate::message::{Escaped, EventMessage, hidden, shown_as_is};
 use crate::process::Process;
@@ -44,10 +44,11 @@ pub fn write_decoded(out: &mut String, event: &Event, record: Record<'_>) {
     json.number("boot_ns", event.time.boot_ns);
     json.word("clock", event.time.clock.name());
     json.number("received_boot_ns", event.time.received_boot_ns);
-    json.optional("pid", pid_of(&record));
-    match process_of(&record, &facts.comm) {
-        Some(name) => json.text("process", Escaped(name)),
-        None => json.null("process"),
+    json.optional("pid", facts.pid_in(&record));
+    json.name("process", facts.comm.bytes());
+    if let Some(tid) = tid_of(&record) {
+        json.number("tid", tid);
+        json.name("thread", thread_of(&record));
     }
     json.value("data", |out| write_data(out, EventData::of(&record)));
     json.text("message", EventMessage(EventView { facts, record }));
@@ -77,9 +78,9 @@ pub fn write_span(out: &mut String, span: &Span) {
     json.word("type", span.kind().name());
     json.value("gpu", |out| write_gpu(out, span.gpu));
     json.optional("pid", span.pid);
-    match span.process.bytes() {
-        Some(name) => json.text("process", Escaped(name)),
-        None => json.null("process"),
+    json.name("process", span.process.bytes());
+    if let Some(tid) = span.tid {
+        json.number("tid", tid);
     }
     match span.time() {
         Some(time) => json.text("time", Rfc3339(time.unix_ns)),
@@ -343,6 +344,14 @@ impl<'a> Object<'a> {
     pub fn optional(&mut self, key: &str, number: Option<impl Display>) {
         match number {
             Some(number) => self.number(key, number),
+            None => self.null(key),
+        }
+    }
+
+    /// A task's name, or null.
+    fn name(&mut self, key: &str, name: Option<&[u8]>) {
+        match name {
+            Some(name) => self.text(key, Escaped(name)),
             None => self.null(key),
         }
     }

@@ -38,7 +38,7 @@ pub use buffered::BufferedReader;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{
     Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, Migration, Severity,
-    pid_of,
+    tid_of,
 };
 pub use filter::Filter;
 pub use gpuev_kfd::{

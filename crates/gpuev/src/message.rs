@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use gpuev_kfd::{Access, EventType, FaultOutcome, names};
 
-use crate::event::{EventData, Migration, pid_of, process_of};
+use crate::event::{EventData, Migration, thread_of, tid_of};
 use crate::view::EventView;
 
 /// Bytes as text: valid UTF-8 stays, a backslash and all else become `\xNN`, so that the bytes can be had
@@ -195,12 +195,35 @@ pub(crate) fn write_message(out: &mut impl Write, view: &EventView<'_>) -> fmt::
     Ok(())
 }
 
-/// ` by pid 4242 (python3)`, or nothing.
+/// ` by pid 4242 (python3)`, ` by pid 4242 (python3), thread 4250 (worker)` where the line names a thread that is
+/// not the process's first, ` by thread 4250 (worker)` where only that is known, or nothing.
 fn write_by(out: &mut impl Write, view: &EventView<'_>) -> fmt::Result {
-    let Some(pid) = pid_of(&view.record) else { return Ok(()) };
-    out.write_str(" by pid ")?;
-    write_digits::<10>(out, pid.into())?;
-    let Some(name) = process_of(&view.record, &view.facts.comm) else { return Ok(()) };
+    let (pid, tid) = (view.facts.pid_in(&view.record), tid_of(&view.record));
+    let process = view.facts.comm.bytes();
+    if let Some(pid) = pid {
+        write_numbered(out, " by pid ", pid, process)?;
+    }
+    let Some(tid) = tid else { return Ok(()) };
+    let thread = thread_of(&view.record);
+    match pid {
+        None => write_numbered(out, " by thread ", tid, thread),
+        Some(pid) if pid != tid || (process.is_some() && thread != process) => {
+            write_numbered(out, ", thread ", tid, thread)
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// ` by pid 4242 (python3)`.
+fn write_numbered(
+    out: &mut impl Write,
+    what: &str,
+    number: u32,
+    name: Option<&[u8]>,
+) -> fmt::Result {
+    out.write_str(what)?;
+    write_digits::<10>(out, number.into())?;
+    let Some(name) = name else { return Ok(()) };
     out.write_str(" (")?;
     write_escaped(out, name, hidden)?;
     out.write_str(")")

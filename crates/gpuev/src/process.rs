@@ -9,6 +9,7 @@ mod drm;
 mod kfd;
 mod names;
 mod resolve;
+mod threads;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ pub use kfd::{Holder, Holders, KfdProcess, KfdUse, PageCounters};
 pub use names::NameCache;
 pub(crate) use names::NameLookup;
 pub use resolve::Resolution;
+pub(crate) use threads::{ThreadOwner, Threads};
 
 /// A command line longer than this is cut.
 const COMMAND_LIMIT: usize = 16 << 10;
@@ -176,6 +178,8 @@ fn start_boot_ns(dir: &Path) -> Option<u64> {
 /// What `/proc/<pid>/status` says.
 #[derive(Default)]
 struct Status {
+    /// The process: of a thread the one it is of (`Tgid`).
+    process: Option<u32>,
     uid: Option<u32>,
     namespace_pids: Vec<u32>,
 }
@@ -188,6 +192,7 @@ impl Status {
         let numbers =
             |text: &str| text.split_ascii_whitespace().map_while(|n| n.parse().ok()).collect();
         Self {
+            process: field("Tgid:").and_then(|id| id.trim().parse().ok()),
             uid: field("Uid:").and_then(|ids| ids.split_ascii_whitespace().next()?.parse().ok()),
             namespace_pids: field("NSpid:").map(numbers).unwrap_or_default(),
         }

@@ -6,7 +6,7 @@
 //! becomes a [`Gap`] in its place.
 //!
 //! Entry: kind and flags (1 byte each), GPU (2), length of line (2) and name (1), then `seq`,
-//! `received_boot_ns` and `unix_ns - boot_ns` (8 each), the line, the name. A gap: kind, cause, GPU, then
+//! `received_boot_ns` and `unix_ns` (8 each), the process of a thread where a flag says so (4), the line, the name. A gap: kind, cause, GPU, then
 //! count (`u64::MAX` for unknown), `from`, `to`, `unix_ns`.
 
 use std::collections::VecDeque;
@@ -26,6 +26,7 @@ use crate::{Comm, GpuId};
 
 const BLOCK_SIZE: usize = 64 * 1024;
 const EVENT_HEADER: usize = 31;
+const PID_SIZE: usize = 4;
 const GAP_SIZE: usize = 36;
 
 const EVENT: u8 = 0;
@@ -33,6 +34,7 @@ const GAP: u8 = 1;
 
 const FLAG_DRIVER_CLOCK: u8 = 1;
 const FLAG_DOUBTFUL: u8 = 2;
+const FLAG_PID: u8 = 4;
 
 /// The queue. Pushing never waits for the subscriber.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl Queue {
             return;
         }
         let name = facts.comm.bytes().unwrap_or_default();
-        let size = EVENT_HEADER + facts.raw.len() + name.len();
+        let size = EVENT_HEADER + facts.pid.map_or(0, |_| PID_SIZE) + facts.raw.len() + name.len();
         if state.held + size > self.limit || facts.raw.len() > usize::from(u16::MAX) {
             state.count_dropped(facts.gpu, facts.time.received_boot_ns, facts.time);
             return;
@@ -336,11 +338,12 @@ impl State {
 fn write_event(block: &mut Vec<u8>, gpu: u16, facts: &EventFacts<'_>, name: &[u8]) {
     let driver_clock = if facts.time.clock == Clock::Driver { FLAG_DRIVER_CLOCK } else { 0 };
     let doubtful = if facts.doubtful { FLAG_DOUBTFUL } else { 0 };
+    let has_pid = if facts.pid.is_some() { FLAG_PID } else { 0 };
     let line_length = u16::try_from(facts.raw.len()).unwrap_or(u16::MAX);
     let name_length = u8::try_from(name.len()).unwrap_or(u8::MAX);
     let mut header = [0; EVENT_HEADER];
     header[0] = EVENT;
-    header[1] = driver_clock | doubtful;
+    header[1] = driver_clock | doubtful | has_pid;
     header[2..4].copy_from_slice(&gpu.to_ne_bytes());
     header[4..6].copy_from_slice(&line_length.to_ne_bytes());
     header[6] = name_length;
@@ -348,6 +351,9 @@ fn write_event(block: &mut Vec<u8>, gpu: u16, facts: &EventFacts<'_>, name: &[u8
     header[15..23].copy_from_slice(&facts.time.received_boot_ns.to_ne_bytes());
     header[23..31].copy_from_slice(&facts.time.unix_ns.to_ne_bytes());
     block.extend_from_slice(&header);
+    if let Some(pid) = facts.pid {
+        block.extend_from_slice(&pid.to_ne_bytes());
+    }
     block.extend_from_slice(facts.raw);
     block.extend_from_slice(name);
 }
@@ -391,6 +397,7 @@ fn read_event<'a>(entry: &mut Entry<'a>, gpu: GpuId, flags: u8) -> EventView<'a>
     let seq = entry.number();
     let received_boot_ns = entry.number();
     let unix_ns = i64::from_ne_bytes(entry.array());
+    let pid = (flags & FLAG_PID != 0).then(|| u32::from_ne_bytes(entry.array()));
     let raw = entry.slice(usize::from(line_length));
     let name = entry.slice(usize::from(name_length));
     let driver_clock = flags & FLAG_DRIVER_CLOCK != 0;
@@ -403,7 +410,7 @@ fn read_event<'a>(entry: &mut Entry<'a>, gpu: GpuId, flags: u8) -> EventView<'a>
         unix_ns,
     };
     let doubtful = flags & FLAG_DOUBTFUL != 0;
-    let facts = EventFacts { gpu, seq, time, doubtful, comm: Comm::new(name), raw };
+    let facts = EventFacts { gpu, seq, time, doubtful, pid, comm: Comm::new(name), raw };
     EventView { facts, record }
 }
 
@@ -465,7 +472,7 @@ mod interleavings {
         let gpu = GpuId { index: 0, bdf, unique_id: None, partition: 0, kfd_id: 100 };
         let time =
             EventTime { boot_ns: 1, clock: Clock::Driver, received_boot_ns: seq + 1, unix_ns: 0 };
-        EventFacts { gpu, seq, time, doubtful: false, comm: Comm::NONE, raw: LINE }
+        EventFacts { gpu, seq, time, doubtful: false, pid: None, comm: Comm::NONE, raw: LINE }
     }
 
     fn drain(queue: &Queue) -> Vec<Item> {

@@ -15,10 +15,10 @@ use crate::fork::Registration;
 use crate::source::require_events;
 use crate::time::Anchor;
 use crate::view::EventView;
-use crate::{Comm, Error, ErrorKind, Gpu, GpuId, Item, Machine, Result};
+use crate::{Error, ErrorKind, Gpu, GpuId, Item, Machine, Result};
 use edges::Edges;
 use intake::Intake;
-pub(crate) use owners::Question;
+pub(crate) use owners::{Answer, Question};
 use owners::{Owners, Settled};
 
 /// Lines of two CPUs may stand in the wrong order by some milliseconds: the driver takes the time before the
@@ -234,16 +234,16 @@ impl EventReader {
     }
 
     /// Answers a question that [`draw`](Self::draw) gave: the process's name, `None` where nobody can tell.
-    pub(crate) fn answer(&mut self, question: &Question, comm: Option<Comm>) {
+    pub(crate) fn answer(&mut self, question: &Question, answer: Answer) {
         if let Some(open) = self.open.as_mut() {
-            open.owners.answer(question, comm);
+            open.owners.answer(question, answer);
         }
     }
 
     /// Takes in the name that an event's `renewal` asked for.
-    pub(crate) fn renew(&mut self, question: &Question, comm: Option<Comm>) {
+    pub(crate) fn renew(&mut self, question: &Question, answer: Answer) {
         if let Some(open) = self.open.as_mut() {
-            open.owners.renew(question, comm);
+            open.owners.renew(question, answer);
         }
     }
 
@@ -316,8 +316,8 @@ impl Open {
             received_boot_ns: received.boot_ns,
             unix_ns: received.unix_ns_of(boot_ns),
         };
-        let Settled { doubtful, comm, renewal, .. } = settled;
-        let facts = EventFacts { gpu, seq: *seq, time, doubtful, comm, raw: line };
+        let Settled { doubtful, pid, comm, renewal, .. } = settled;
+        let facts = EventFacts { gpu, seq: *seq, time, doubtful, pid, comm, raw: line };
         *seq += 1;
         Some(Drawn::Event { facts, record, renewal })
     }

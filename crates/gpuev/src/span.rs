@@ -12,7 +12,7 @@
 //! | page fault | pid, address, node | `svm_range_restore_pages` |
 //! | migration | pid, range, from, to | `svm_migrate_vma_to_vram`, `svm_migrate_vma_to_ram` |
 //! | queue eviction | pid, node | `kfd_process_evict_queues`, `kfd_process_restore_queues` |
-//! | process life | pid | `kfd_create_process_device_data`, `kfd_process_destroy_pdds` |
+//! | process life | pid, or the thread where its process is not known | `kfd_create_process_device_data`, `kfd_process_destroy_pdds` |
 //!
 //! **The same key twice: an end belongs to the newest start.** The driver counts evictions of one process:
 //! the queues run again only with as many restores as there were evictions, so they nest, and the outermost
@@ -84,9 +84,11 @@ impl SpanKind {
 pub struct Span {
     /// Which GPU.
     pub gpu: GpuId,
-    /// Whose; `None` for a reset.
+    /// Whose; `None` for a reset, and where only a thread's number is known.
     pub pid: Option<u32>,
-    /// Its name, where known.
+    /// The thread that start or end name: that of a process's life only.
+    pub tid: Option<u32>,
+    /// The process's name, where known.
     pub process: Comm,
     /// When it began; `None` where the start was never seen.
     pub start: Option<EventTime>,

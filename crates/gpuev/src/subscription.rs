@@ -56,7 +56,7 @@ impl Subscriber {
     }
 
     pub(crate) fn offer_event(&self, facts: &EventFacts<'_>, record: &Record<'_>) {
-        if self.filter.passes(facts.gpu, record) {
+        if self.filter.passes(facts, record) {
             self.queue.push_event(facts);
         }
     }

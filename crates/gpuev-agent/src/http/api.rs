@@ -84,7 +84,7 @@ pub(super) async fn spans(State(site): State<Site>, Query(asked): Query<Asked>) 
             (looked_at, list.next) = (looked_at + 1, place.item);
             pairing.push(&item, |span| {
                 let wanted = kind.is_none_or(|kind| span.kind() == kind)
-                    && asked.pid.is_none_or(|pid| span.pid == Some(pid));
+                    && asked.pid.is_none_or(|pid| span.pid == Some(pid) || span.tid == Some(pid));
                 if wanted {
                     list.add(|object| object.value("record", |out| json::write_span(out, &span)));
                 }

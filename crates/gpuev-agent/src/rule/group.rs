@@ -56,7 +56,11 @@ impl Grouping {
     pub(super) fn write(self, signal: &Signal, out: &mut impl Write) -> fmt::Result {
         match self {
             Self::Gpu => write!(out, "{}", signal.gpu.bdf),
-            Self::Pid => pid(signal).map_or(Ok(()), |pid| write!(out, "{pid}")),
+            Self::Pid => match (pid(signal), tid(signal)) {
+                (Some(pid), _) => write!(out, "{pid}"),
+                (None, Some(tid)) => write!(out, "thread {tid}"),
+                (None, None) => Ok(()),
+            },
             Self::Process => write_process(signal, out),
             Self::User => out.write_str(
                 signal.process.as_ref().and_then(|p| p.user.as_deref()).unwrap_or_default(),
@@ -95,6 +99,16 @@ fn pid(signal: &Signal) -> Option<u32> {
         What::Event(event) => event.pid(),
         What::Aggregate(aggregate) => aggregate.pid,
         What::Span(span) => span.pid,
+        _ => None,
+    }
+}
+
+/// The thread of a signal whose process is not known: no two of them are taken for one.
+fn tid(signal: &Signal) -> Option<u32> {
+    match &signal.what {
+        What::Event(event) => event.tid(),
+        What::Aggregate(aggregate) => aggregate.tid,
+        What::Span(span) => span.tid,
         _ => None,
     }
 }

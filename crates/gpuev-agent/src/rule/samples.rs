@@ -78,7 +78,8 @@ fn all() -> Vec<Signal> {
 
 fn event(gpu: GpuId, raw: &[u8]) -> Event {
     let comm = Comm::new(b"python3");
-    Event::from_facts(EventFacts { gpu, seq: 0, time: TIME, doubtful: false, comm, raw })
+    let pid = Some(4242);
+    Event::from_facts(EventFacts { gpu, seq: 0, time: TIME, doubtful: false, pid, comm, raw })
 }
 
 fn span(gpu: GpuId, kind: SpanKind) -> Span {
@@ -96,6 +97,7 @@ fn span(gpu: GpuId, kind: SpanKind) -> Span {
     Span {
         gpu,
         pid: Some(4242),
+        tid: None,
         process: Comm::new(b"python3"),
         start: Some(TIME),
         end: Some(TIME),

@@ -71,6 +71,9 @@ fn ras_errors(object: &mut Object<'_>, ras: &RasIncrease) {
 
 fn write_aggregate(object: &mut Object<'_>, aggregate: &Aggregate) {
     object.optional("pid", aggregate.pid);
+    if let Some(tid) = aggregate.tid {
+        object.number("tid", tid);
+    }
     object.number("count", aggregate.count);
     object.number("bytes", aggregate.bytes);
     object.number("from_boot_ns", aggregate.from_boot_ns);

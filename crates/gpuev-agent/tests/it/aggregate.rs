@@ -25,7 +25,8 @@ fn event(seq: u64, boot_ns: u64, line: &str) -> Item {
         unix_ns: i64::try_from(boot_ns).unwrap(),
     };
     let (raw, comm) = (line.as_bytes(), Comm::NONE);
-    Item::Event(Event::from_facts(EventFacts { gpu: gpu(), seq, time, doubtful: false, comm, raw }))
+    let facts = EventFacts { gpu: gpu(), seq, time, doubtful: false, pid: None, comm, raw };
+    Item::Event(Event::from_facts(facts))
 }
 
 /// A page fault of `pid` with its end `took_ns` later.

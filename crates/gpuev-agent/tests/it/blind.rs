@@ -63,8 +63,8 @@ fn fault(gpu: &Gpu, boot_ns: u64) -> Item {
         unix_ns: received.unix_ns,
     };
     let comm = Comm::default();
-    let facts =
-        EventFacts { gpu: gpu.id, seq: 0, time, doubtful: false, comm, raw: raw.as_bytes() };
+    let raw = raw.as_bytes();
+    let facts = EventFacts { gpu: gpu.id, seq: 0, time, doubtful: false, pid: None, comm, raw };
     Item::Event(Event::from_facts(facts))
 }
 

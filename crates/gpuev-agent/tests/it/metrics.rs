@@ -41,6 +41,7 @@ fn everything() -> Metrics {
     metrics.observe(&signal_of(What::Aggregate(Aggregate {
         event_type: gpuev::EventType::PageFaultEnd,
         pid: Some(1),
+        tid: None,
         count: 1000,
         bytes: 0,
         from_boot_ns: 1,

@@ -32,7 +32,7 @@ impl Iterator for Stream {
             unix_ns: BOOTED.unix_ns_of(ns),
         };
         let (comm, raw) = (Comm::new(b"python3"), self.text.as_bytes());
-        let facts = EventFacts { gpu, seq: number, time, doubtful: false, comm, raw };
+        let facts = EventFacts { gpu, seq: number, time, doubtful: false, pid: None, comm, raw };
         Some(Item::Event(Event::from_facts(facts)))
     }
 }

@@ -4,9 +4,7 @@ use std::fmt;
 
 use gpuev::message::Escaped;
 use gpuev::span::{Direction, Span, SpanData};
-use gpuev::{
-    Access, Bdf, Event, EventData, FaultOutcome, Gap, GpuId, Migration, UniqueId, names, pid_of,
-};
+use gpuev::{Access, Bdf, Event, EventData, FaultOutcome, Gap, GpuId, Migration, UniqueId, names};
 
 use super::Record;
 
@@ -184,7 +182,7 @@ impl<'a> Row<'a> {
 
     fn process(&self) -> Option<&'a [u8]> {
         match self.record {
-            Record::Event(event, record) => event.process_in(&record),
+            Record::Event(event, _) => event.process(),
             Record::Gap(_) => None,
             Record::Span(span) => span.process.bytes(),
         }
@@ -192,7 +190,7 @@ impl<'a> Row<'a> {
 
     fn pid(&self) -> Option<u32> {
         match self.record {
-            Record::Event(_, record) => pid_of(&record),
+            Record::Event(event, record) => event.facts().pid_in(&record),
             Record::Gap(_) => None,
             Record::Span(span) => span.pid,
         }

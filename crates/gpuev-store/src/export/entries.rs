@@ -81,7 +81,7 @@ impl Entries {
         }
         let Self { wanted, spans, waiting, .. } = self;
         let passes = match &item {
-            Item::Event(event) => wanted.passes(event.gpu, &event.record()),
+            Item::Event(event) => wanted.passes(&event.facts(), &event.record()),
             Item::Gap(gap) => wanted.passes_gpu(gap.gpu),
         };
         let at = waiting.len();

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use gpuev::json::Object;
 use gpuev::message::{Escaped, Printable};
 use gpuev::span::{Direction, Outcome, Span, SpanData};
-use gpuev::{Access, Event, EventData, EventTime, Gap, GpuId, names, pid_of};
+use gpuev::{Access, Event, EventData, EventTime, Gap, GpuId, names};
 
 use super::{Buffered, Record};
 use counters::Counters;
@@ -243,8 +243,9 @@ impl<W: Write> Page<W> {
             EventData::ThermalThrottle { .. } | EventData::Unknown { .. } => ("t", Topic::Gpu),
             _ => return,
         };
-        let pid = if topic == Topic::Gpu { None } else { pid_of(record) };
-        let of = Subject { gpu: event.gpu, pid, process: event.process_in(record), topic };
+        let pid = event.facts().owner_in(record).filter(|_| topic != Topic::Gpu);
+        let process = event.process().or_else(|| event.thread());
+        let of = Subject { gpu: event.gpu, pid, process, topic };
         let track = tracks.instant(self, of);
         let at = self.clock.at(event.time.boot_ns);
         self.event("i", track, |json| {

@@ -1,6 +1,6 @@
 //! Our own JSON, one object a line (`docs/event-schema.md`).
 //!
-//! Only facts are read: sessions, and of events GPU, sequence number, times, name, line. What follows from the line (type, data,
+//! Only facts are read: sessions, and of events GPU, sequence number, times, process, line. What follows from the line (type, data,
 //! message) is read from it again, so that a text cannot contradict itself.
 
 use std::borrow::Cow;
@@ -40,7 +40,9 @@ struct EventText<'a> {
     seq: u64,
     time: Cow<'a, str>,
     received_boot_ns: u64,
+    pid: Option<u32>,
     process: Option<Cow<'a, str>>,
+    tid: Option<u32>,
     raw: Cow<'a, str>,
     #[serde(default)]
     doubtful: bool,
@@ -123,13 +125,16 @@ fn event(text: &EventText<'_>, state: &State) -> Result<Event, Broken> {
         received_boot_ns,
         unix_ns: time(&text.time)?,
     };
-    let comm = match &text.process {
-        Some(name) if record.task().is_none() => Comm::new(&unescape(name)),
-        _ => Comm::NONE,
+    // Before events had a `tid`, that stood in the place of the process.
+    let (pid, process) = match (record.task(), text.tid) {
+        (None, _) => (None, text.process.as_ref()),
+        (Some(_), Some(_)) => (text.pid, text.process.as_ref()),
+        (Some(_), None) => (None, None),
     };
+    let comm = process.map_or(Comm::NONE, |name| Comm::new(&unescape(name)));
     let gpu = recorded_gpu(&text.gpu, state)?;
     let EventText { seq, doubtful, .. } = *text;
-    Ok(Event::from_facts(EventFacts { gpu, seq, time, doubtful, comm, raw: &raw }))
+    Ok(Event::from_facts(EventFacts { gpu, seq, time, doubtful, pid, comm, raw: &raw }))
 }
 
 fn gap(text: &GapText<'_>, state: &State) -> Result<Gap, Broken> {

@@ -176,7 +176,7 @@ impl Costs {
         if let Some(ns) = took_ns {
             tally.durations.add(ns);
         }
-        let who = Who { boot, pid: span.pid.unwrap_or(0) };
+        let who = Who { boot, pid: span.pid.or(span.tid).unwrap_or(0) };
         match span.data {
             SpanData::Reset { sequence, cause } => self.reset(span, sequence, cause, took_ns),
             SpanData::PageFault { .. } => self.memory.fault(who, span),

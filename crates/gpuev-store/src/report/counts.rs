@@ -1,6 +1,6 @@
 //! What is counted, event by event, whatever came before.
 
-use gpuev::{Comm, EventData, EventFacts, EventType, Gap, GapCause, GpuId, Record, pid_of};
+use gpuev::{Comm, EventData, EventFacts, EventType, Gap, GapCause, GpuId, Record};
 
 use super::costs::{Costs, Life, is_same};
 use super::fold::{Boots, Options};
@@ -186,9 +186,13 @@ impl Counts {
         {
             gpu.throttling.add(facts.time.boot_ns, throttlers, count);
         }
-        let Some(pid) = pid_of(record) else { return };
+        let Some(pid) = facts.owner_in(record) else { return };
         let who = Who { boot: self.boots.number(), pid };
-        let name = record.task().map_or(facts.comm, |task| Comm::new(task.name));
+        // Of a thread whose process is not known there is only the thread's name.
+        let name = match record.task() {
+            Some(task) if facts.pid.is_none() => Comm::new(task.name),
+            _ => facts.comm,
+        };
         let process = self.processes.count(who);
         process.name = known(name, process.name);
         process.types[kind] += 1;

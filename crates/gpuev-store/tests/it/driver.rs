@@ -41,7 +41,7 @@ pub(crate) fn doubtful_event(
         Some(stamp) if stamp.pid != 0 => Comm::new(format!("job {}", stamp.pid).as_bytes()),
         _ => Comm::NONE,
     };
-    let facts = EventFacts { gpu: gpu(index), seq, time, doubtful, comm, raw: line };
+    let facts = EventFacts { gpu: gpu(index), seq, time, doubtful, pid: None, comm, raw: line };
     Item::Event(Event::from_facts(facts))
 }
 

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Subscribers, removed_gap};
 use crate::pace::Read;
-use crate::reader::{Drawn, Question};
-use crate::{Comm, EventMask, EventReader, Result};
+use crate::reader::{Answer, Drawn, Question};
+use crate::{EventMask, EventReader, Result};
 
 /// Events handed out at a time, some tens of microseconds: then files are looked at again.
 const MOST_AT_A_TIME: usize = 256;
@@ -78,7 +78,7 @@ impl Source {
             if self.reader.held() > MOST_HELD
                 && let Some(question) = self.asked.take()
             {
-                self.reader.answer(&question, None);
+                self.reader.answer(&question, question.unknown());
             }
             read.bytes += filled?;
             if self.took_all() || self.reader.held() > MOST_HELD {
@@ -130,12 +130,12 @@ impl Source {
     }
 
     /// Answers `question`; tells whether it is one that was waited for.
-    pub(super) fn answer(&mut self, question: &Question, comm: Option<Comm>) -> bool {
+    pub(super) fn answer(&mut self, question: &Question, answer: Answer) -> bool {
         let awaited = self.asked.take_if(|asked| asked.is(question)).is_some();
         if awaited {
-            self.reader.answer(question, comm);
+            self.reader.answer(question, answer);
         } else {
-            self.reader.renew(question, comm);
+            self.reader.renew(question, answer);
         }
         awaited
     }
@@ -223,6 +223,9 @@ mod tests {
         let nameless =
             events.filter(|item| matches!(item, Item::Event(e) if e.process().is_none()));
         assert_eq!(nameless.count() * LINE.len(), written + LINE.len());
-        assert!(!source.answer(&question, Some(Comm::new(b"late"))), "nobody waits for it");
+        assert!(
+            !source.answer(&question, Answer::Process(Some(crate::Comm::new(b"late")))),
+            "nobody waits for it"
+        );
     }
 }

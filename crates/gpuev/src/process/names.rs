@@ -62,6 +62,18 @@ impl Entry {
 }
 
 impl NameLookup {
+    pub(super) fn new(machine: &Machine) -> Self {
+        Self { machine: machine.clone(), numbers: Numbers::of(machine), listed: Mutex::default() }
+    }
+
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(super) fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
     /// The one name that all who may be meant by `pid` have now; `None` where nobody can tell. `now_ns` is as
     /// for [`NameCache::name`]: lookups of one moment share a look at KFD's list.
     pub(crate) fn look_up(&self, pid: u32, now_ns: u64) -> Option<Comm> {
@@ -82,12 +94,7 @@ impl NameCache {
     /// For the processes of `machine`.
     #[must_use]
     pub fn new(machine: &Machine) -> Self {
-        let lookup = NameLookup {
-            machine: machine.clone(),
-            numbers: Numbers::of(machine),
-            listed: Mutex::default(),
-        };
-        Self { lookup: Arc::new(lookup), entries: Vec::new() }
+        Self { lookup: Arc::new(NameLookup::new(machine)), entries: Vec::new() }
     }
 
     /// Looks the name of `pid` up now, past the cache.

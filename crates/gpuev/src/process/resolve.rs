@@ -53,6 +53,12 @@ impl Processes {
         }
     }
 
+    /// Whether `/proc` numbers processes as the machine does: in a container it has numbers of its own.
+    #[must_use]
+    pub fn have_machine_numbers(&self) -> bool {
+        sees_machine_numbers(&self.machine)
+    }
+
     /// Whether the process or one of its threads is called that; events name the thread that faulted.
     fn bears_name(&self, pid: u32, name: Comm) -> bool {
         let dir = self.dir(pid);

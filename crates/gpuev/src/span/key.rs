@@ -44,7 +44,7 @@ impl Hash for Key {
 
 impl Key {
     pub(super) fn of(span: &Span) -> Self {
-        let pid = span.pid.unwrap_or(0);
+        let pid = span.pid.or(span.tid).unwrap_or(0);
         let (address, size, from, to) = match span.data {
             SpanData::Reset { sequence, .. } => (u64::from(sequence), 0, 0, 0),
             SpanData::PageFault { address, node, .. } => (address, 0, node, 0),

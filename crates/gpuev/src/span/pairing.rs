@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use gpuev_kfd::Record;
 
 use crate::event::{
-    Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, pid_of,
+    Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, tid_of,
 };
 
 use super::key::{GpuKey, Key, Seeds};
@@ -81,7 +81,7 @@ impl Limits {
 /// # use gpuev::span::{Limits, Spans};
 /// # let gpu = GpuId { index: 0, bdf: "0000:03:00.0".parse()?, unique_id: None, partition: 0, kfd_id: 1 };
 /// # let event = |seq, boot_ns, raw| Item::Event(Event::from_facts(EventFacts {
-/// #     gpu, seq, doubtful: false, comm: Comm::NONE, raw,
+/// #     gpu, seq, doubtful: false, pid: None, comm: Comm::NONE, raw,
 /// #     time: EventTime { boot_ns, clock: Clock::Receipt, received_boot_ns: boot_ns, unix_ns: 0 },
 /// # }));
 /// let mut spans = Spans::new(Limits::default());
@@ -283,9 +283,10 @@ impl Spans {
 
     /// The process that `seen` is of ended, or another took its pid: what it had open has no end.
     fn process_over(&mut self, seen: &Span, done: Done<'_>) {
-        let (gpu, pid) = (GpuKey::of(seen.gpu), seen.pid);
+        // A thread whose process is not known says of no process that it is over.
+        let (gpu, Some(pid)) = (GpuKey::of(seen.gpu), seen.pid) else { return };
         for kind in [SpanKind::PageFault, SpanKind::Migration, SpanKind::QueueEviction] {
-            let of_it = |span: &Span| span.pid == pid && GpuKey::of(span.gpu) == gpu;
+            let of_it = |span: &Span| span.pid == Some(pid) && GpuKey::of(span.gpu) == gpu;
             self.expire_where(kind, Outcome::ProcessEnded, of_it, done);
         }
     }
@@ -424,8 +425,9 @@ fn role(facts: &EventFacts<'_>, record: &Record<'_>) -> Option<Role> {
 fn half(facts: &EventFacts<'_>, record: &Record<'_>, data: SpanData) -> Span {
     Span {
         gpu: facts.gpu,
-        pid: pid_of(record),
-        process: record.task().map_or(facts.comm, |task| Comm::new(task.name)),
+        pid: facts.pid_in(record),
+        tid: tid_of(record),
+        process: facts.comm,
         start: None,
         end: None,
         outcome: Outcome::StartMissing,

@@ -78,6 +78,10 @@ impl Driver {
         fs::remove_dir_all(self.root.path().join(node)).unwrap();
     }
 
+    pub(crate) fn remove(&self, path: &str) {
+        fs::remove_dir_all(self.root.path().join(path)).unwrap();
+    }
+
     /// Counts a change of the topology.
     pub(crate) fn announce(&self) {
         let generation = self.machine.generation().unwrap() + 1;
@@ -86,7 +90,14 @@ impl Driver {
 
     pub(crate) fn name_process(&self, pid: u32, name: &[u8]) {
         self.write(format!("proc/{pid}/comm"), [name, b"\n"].concat());
+        self.write(format!("proc/{pid}/status"), format!("Tgid:\t{pid}\nNSpid:\t{pid}\n"));
         self.write(format!("sys/class/kfd/kfd/proc/{pid}/pasid"), "1\n");
+    }
+
+    /// A further thread of a process, as `/proc` shows it to those who know its number.
+    pub(crate) fn name_thread(&self, tid: u32, pid: u32, name: &[u8]) {
+        self.write(format!("proc/{tid}/comm"), [name, b"\n"].concat());
+        self.write(format!("proc/{tid}/status"), format!("Tgid:\t{pid}\nNSpid:\t{tid}\n"));
     }
 
     pub(crate) fn gpu(&self, index: usize) -> Gpu {

@@ -193,6 +193,7 @@ fn a_name_of_any_bytes_arrives_as_it_is() {
         sim.emit_raw(0, 1, Some(Pid::from(0x1234)), &[b"1 1234:", name, b"\n"].concat());
         let items = all(&mut reader);
         let [Item::Event(event)] = &items[..] else { panic!("{items:?}") };
-        assert_eq!((event.pid(), event.process()), (Some(0x1234), Some(name)));
+        assert_eq!((event.tid(), event.thread()), (Some(0x1234), Some(name)));
+        assert_eq!((event.pid(), event.process()), (None, None), "nobody knows its process");
     }
 }

@@ -47,10 +47,28 @@ fn names_of_any_bytes_are_escaped_and_can_be_had_back() {
     let line = line_of(&driver, b"1 1234:a\"\\\x01\xff\xe2\x9a\xa1\n");
     let parsed = after_time(&line);
     assert!(
-        parsed.starts_with(r#""pid":4660,"process":"a\"\\x5c\u0001\\xff⚡","data":{},"#),
+        parsed.starts_with(
+            r#""pid":null,"process":null,"tid":4660,"thread":"a\"\\x5c\u0001\\xff⚡","data":{},"#
+        ),
         "{parsed}"
     );
     assert_eq!(gpuev::message::unescape("a\"\\x5c\u{1}\\xff⚡"), b"a\"\\\x01\xff\xe2\x9a\xa1");
+}
+
+#[test]
+fn a_thread_stands_beside_its_process() {
+    let driver = Driver::new(1, NEW);
+    driver.name_process(4242, b"python3");
+    driver.name_thread(4250, 4242, b"worker 3");
+    let line = line_of(&driver, b"1 109a:worker 3\n");
+    assert_eq!(
+        after_time(&line),
+        concat!(
+            r#""pid":4242,"process":"python3","tid":4250,"thread":"worker 3","data":{},"#,
+            r#""message":"memory fault by pid 4242 (python3), thread 4250 (worker 3)","#,
+            r#""raw":"1 109a:worker 3"}"#,
+        )
+    );
 }
 
 #[test]

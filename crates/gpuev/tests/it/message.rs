@@ -1,6 +1,6 @@
 //! Events in words.
 
-use gpuev::{EventView, Item};
+use gpuev::{Comm, Event, EventFacts, EventView, Item};
 
 use crate::span::{event, gpu};
 
@@ -39,6 +39,26 @@ const LINES: [(&str, &str); 17] = [
     ("2a of a later \u{7f}", "unknown event 42: 2a of a later \\x7f"),
     ("7 nothing", "malformed line: 7 nothing"),
 ];
+
+/// The process of the thread 4250, and what is said.
+const THREADS: [(Option<u32>, &str, &str); 4] = [
+    (Some(4242), "worker", "memory fault by pid 4242 (worker), thread 4250 (pt_autograd_0)"),
+    (Some(4242), "", "memory fault by pid 4242, thread 4250 (pt_autograd_0)"),
+    (Some(4250), "pt_main", "memory fault by pid 4250 (pt_main), thread 4250 (pt_autograd_0)"),
+    (None, "", "memory fault by thread 4250 (pt_autograd_0)"),
+];
+
+#[test]
+fn a_thread_and_its_process_are_told_apart() {
+    for (pid, process, message) in THREADS {
+        let Item::Event(event) = event(gpu(0), "1 109a:pt_autograd_0", 1) else { panic!() };
+        let comm = Comm::new(process.as_bytes());
+        let event = Event::from_facts(EventFacts { pid, comm, ..event.facts() });
+        assert_eq!(event.message().to_string(), message);
+        assert_eq!((event.pid(), event.tid()), (pid, Some(4250)));
+        assert_eq!(event.thread(), Some(&b"pt_autograd_0"[..]));
+    }
+}
 
 #[test]
 fn lines_become_messages() {

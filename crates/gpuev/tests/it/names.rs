@@ -9,7 +9,7 @@ use crate::driver::machine_of;
 
 /// A machine on which looking a name up takes long: KFD lists thousands of processes.
 fn busy_machine() -> SimMachine {
-    let sim = SimMachine::new().unwrap();
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
     for pid in 100_000..104_000 {
         let dir = sim.root().join(format!("sys/class/kfd/kfd/proc/{pid}"));
         fs::create_dir_all(dir).unwrap();
@@ -36,8 +36,9 @@ fn wait_until_drained(sim: &SimMachine, gpu: usize) {
 /// been quick, so it is tried again. Were it done by who reads, it would never be so: the first event is handed
 /// out before the third read behind it, at the latest.
 fn is_overtaken(sim: &SimMachine, mut emit: impl FnMut(u32)) -> bool {
-    let monitor = Monitor::start(&machine_of(sim)).unwrap();
-    let mut items = monitor.subscribe(Filter::new());
+    let machine = machine_of(sim);
+    let monitor = Monitor::start(&machine).unwrap();
+    let mut items = monitor.subscribe(Filter::new().gpus([machine.gpus().unwrap()[0].id]));
     (1..1000).any(|pid| {
         emit(pid);
         have_three_read_behind(sim);
@@ -61,6 +62,8 @@ fn the_driver_is_read_while_a_name_is_looked_up() {
 fn the_driver_is_read_while_a_name_is_suspected_of_forgery() {
     let sim = busy_machine();
     let emit = |pid: u32| {
+        // A thread is found at once: the other GPU's question, which takes long, comes first.
+        fault(&sim, 1, 50_000 + pid);
         let text = format!("1 {pid:x}:a\n4 {pid:x} \n");
         sim.emit_raw(0, 1, Some(Pid::from(pid)), text.as_bytes());
     };

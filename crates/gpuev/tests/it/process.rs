@@ -262,6 +262,32 @@ fn a_container_has_other_numbers_than_the_driver() {
     assert_eq!(resolve(7), Resolution::Exact(7));
 }
 
+/// A thread of the process `pid`, as `/proc` shows it.
+fn thread(tree: &Tree, tid: u32, pid: u32) {
+    tree.write(format!("proc/{tid}/status"), format!("Tgid:\t{pid}\nNSpid:\t{tid}\n"));
+}
+
+#[test]
+fn the_number_of_a_thread_stands_for_its_process() {
+    let tree = Tree::new();
+    kernel(&tree, "7.2.13");
+    process(&tree, &[400, 20], "python3");
+    kfd(&tree, 400);
+    thread(&tree, 401, 400);
+    thread(&tree, 400, 400);
+    thread(&tree, 501, 500);
+    let resolve = |tid| Processes::of(&tree.machine()).resolve_thread(tid);
+    assert_eq!(resolve(401), Resolution::Exact(400));
+    assert_eq!(resolve(400), Resolution::Exact(400));
+    assert_eq!(resolve(501), Resolution::Unknown, "its process computes nothing");
+    assert_eq!(resolve(20), Resolution::Unknown, "the number within a container");
+    assert_eq!(resolve(402), Resolution::Unknown);
+    // A container's `/proc` has other numbers than the driver.
+    tree.link("proc/self/ns/pid", "pid:[4026532000]");
+    tree.write("proc/self/status", "NSpid:\t7\n");
+    assert_eq!(resolve(401), Resolution::Unknown);
+}
+
 #[test]
 fn an_event_may_name_a_thread() {
     let tree = Tree::new();

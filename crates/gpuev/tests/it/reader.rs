@@ -215,3 +215,33 @@ fn a_line_too_long_for_a_name_is_never_doubted() {
     driver.emit(0, format!("c 1234 a\n{FAULT}"));
     assert!(events(&all(&mut reader)).iter().all(|event| !event.doubtful));
 }
+
+#[test]
+fn the_end_of_a_process_is_its_own_although_proc_no_longer_has_it() {
+    let driver = Driver::new(1, NEW);
+    driver.name_process(4242, b"python3");
+    driver.name_thread(4250, 4242, b"worker");
+    let mut reader = driver.reader();
+    driver.emit(0, "c 109a worker\n");
+    let mut items = all(&mut reader);
+    driver.remove("proc/4242");
+    driver.remove("proc/4250");
+    driver.remove("sys/class/kfd/kfd/proc/4242");
+    driver.emit(0, "1 109a:worker\nd 109a worker\n1 109a:worker\n");
+    items.extend(all(&mut reader));
+    let owners: Vec<_> = events(&items).iter().map(|event| (event.pid(), event.tid())).collect();
+    let (known, unknown) = ((Some(4242), Some(4250)), (None, Some(4250)));
+    assert_eq!(owners, [known, known, known, unknown], "after its end the number is anybody's");
+}
+
+#[test]
+fn a_bystander_who_has_the_number_now_is_not_taken_for_the_process() {
+    let driver = Driver::new(1, NEW);
+    driver.name_process(4242, b"python3");
+    driver.name_thread(4250, 99, b"worker");
+    let mut reader = driver.reader();
+    driver.emit(0, "1 109a:worker\n");
+    let items = all(&mut reader);
+    let [fault] = events(&items)[..] else { panic!("{items:?}") };
+    assert_eq!((fault.pid(), fault.process(), fault.tid()), (None, None, Some(4250)));
+}

@@ -31,8 +31,21 @@ pub(crate) fn event(gpu: GpuId, line: &str, received_ns: u64) -> Item {
         received_boot_ns: received_ns,
         unix_ns: i64::try_from(boot_ns).unwrap(),
     };
-    let comm = if line.contains(" -") { Comm::new(b"python3") } else { Comm::NONE };
-    Item::Event(Event::from_facts(EventFacts { gpu, seq: 0, time, doubtful: false, comm, raw }))
+    // A process of one thread.
+    let (pid, comm) = match gpuev::decode(raw).task() {
+        Some(task) => (Some(task.pid).filter(|pid| *pid != 0), Comm::new(task.name)),
+        None if line.contains(" -") => (None, Comm::new(b"python3")),
+        None => (None, Comm::NONE),
+    };
+    Item::Event(Event::from_facts(EventFacts {
+        gpu,
+        seq: 0,
+        time,
+        doubtful: false,
+        pid,
+        comm,
+        raw,
+    }))
 }
 
 pub(crate) fn gap(gpu: GpuId, cause: GapCause, from_boot_ns: u64, to_boot_ns: u64) -> Item {

@@ -73,7 +73,7 @@ pub(super) struct Subject<'a> {
 impl<'a> Subject<'a> {
     pub(super) fn of_span(span: &'a Span) -> Self {
         let topic = Topic::of(span.kind());
-        Self { gpu: span.gpu, pid: span.pid, process: span.process.bytes(), topic }
+        Self { gpu: span.gpu, pid: span.pid.or(span.tid), process: span.process.bytes(), topic }
     }
 }
 

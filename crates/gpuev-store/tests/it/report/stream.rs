@@ -68,7 +68,8 @@ impl Stream {
         let unix_ns = Self::unix_ns(at_ns);
         let time = EventTime { boot_ns, clock, received_boot_ns: boot_ns, unix_ns };
         let comm = stamp.and_then(|stamp| self.names.get(&stamp.pid).copied()).unwrap_or_default();
-        let facts = EventFacts { gpu: gpu(index), seq, time, doubtful: false, comm, raw };
+        let facts =
+            EventFacts { gpu: gpu(index), seq, time, doubtful: false, pid: None, comm, raw };
         self.items.push(Item::Event(Event::from_facts(facts)));
     }
 
