@@ -56,11 +56,7 @@ impl Grouping {
     pub(super) fn write(self, signal: &Signal, out: &mut impl Write) -> fmt::Result {
         match self {
             Self::Gpu => write!(out, "{}", signal.gpu.bdf),
-            Self::Pid => match (pid(signal), tid(signal)) {
-                (Some(pid), _) => write!(out, "{pid}"),
-                (None, Some(tid)) => write!(out, "thread {tid}"),
-                (None, None) => Ok(()),
-            },
+            Self::Pid => owner(signal).map_or(Ok(()), |number| write!(out, "{number}")),
             Self::Process => write_process(signal, out),
             Self::User => out.write_str(
                 signal.process.as_ref().and_then(|p| p.user.as_deref()).unwrap_or_default(),
@@ -94,21 +90,12 @@ impl Grouping {
     }
 }
 
-fn pid(signal: &Signal) -> Option<u32> {
+/// The process, or the thread of one that is not known: its number is no other process's.
+fn owner(signal: &Signal) -> Option<u32> {
     match &signal.what {
-        What::Event(event) => event.pid(),
-        What::Aggregate(aggregate) => aggregate.pid,
-        What::Span(span) => span.pid,
-        _ => None,
-    }
-}
-
-/// The thread of a signal whose process is not known: no two of them are taken for one.
-fn tid(signal: &Signal) -> Option<u32> {
-    match &signal.what {
-        What::Event(event) => event.tid(),
-        What::Aggregate(aggregate) => aggregate.tid,
-        What::Span(span) => span.tid,
+        What::Event(event) => event.pid().or_else(|| event.tid()),
+        What::Aggregate(aggregate) => aggregate.pid.or(aggregate.tid),
+        What::Span(span) => span.pid.or(span.tid),
         _ => None,
     }
 }
@@ -116,7 +103,7 @@ fn tid(signal: &Signal) -> Option<u32> {
 fn write_process(signal: &Signal, out: &mut impl Write) -> fmt::Result {
     let known = signal.process.as_ref().and_then(|process| process.name.bytes());
     let name = match &signal.what {
-        What::Event(event) => event.process().or(known),
+        What::Event(event) => event.process().or(known).or_else(|| event.thread()),
         What::Span(span) => span.process.bytes().or(known),
         What::Aggregate(_) => known,
         _ => None,

@@ -27,6 +27,8 @@ pub(super) const NAMES: &[&str] = &[
     "received_boot_ns",
     "pid",
     "process",
+    "tid",
+    "thread",
     "message",
     "raw",
     "doubtful",
@@ -128,6 +130,16 @@ impl<'a> Variables<'a> {
 
     /// The value of `name`, which may have dots, as text for people.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
+        // Of a thread whose process is not known there is the thread.
+        let instead = match name {
+            "process" => Some("thread"),
+            "pid" => Some("tid"),
+            _ => None,
+        };
+        self.text_of(name).or_else(|| self.text_of(instead?))
+    }
+
+    fn text_of(&self, name: &str) -> Option<String> {
         let mut parts = name.split('.');
         let first = self.json().get(parts.next()?)?;
         let value = parts.try_fold(first, |value, part| value.get(part))?;

@@ -139,7 +139,7 @@ fn gpus_that_are_let_go_are_not_lost_and_the_time_is_a_gap() {
     sim.emit(0, &start(2));
     let gaps = told(&agent, begin, "gap", 2);
     assert!(gaps.iter().all(|gap| gap["cause"] == "yielded"), "{gaps:?}");
-    assert_eq!(told(&agent, begin, "event", 1)[0]["pid"], 2);
+    assert_eq!(told(&agent, begin, "event", 1)[0]["tid"], 2);
     agent.stop().unwrap();
 }
 

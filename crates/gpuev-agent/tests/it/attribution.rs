@@ -101,13 +101,15 @@ fn containers_are_told_apart_by_name_and_else_the_answer_is_doubtful() {
         watched.sim.add_process(&SimProcess::new(pid, name).cgroup(cgroup).gpu(0)).unwrap();
         rename_inside(&watched.sim, pid, 1);
     }
-    watched.sim.emit(0, &fault(Pid::in_namespace(100, 1), "train"));
-    watched.sim.emit(0, &fault(Pid::in_namespace(200, 1), "serve"));
+    // A memory fault has the machine's number of a thread, a page fault the container's of a process.
+    watched.sim.emit(0, &fault(Pid::from(100), "train"));
+    let page_fault = b"7 1 -1 @7fff00000(64) W\n";
+    watched.sim.emit_raw(0, 7, Some(Pid::in_namespace(200, 1)), page_fault);
     let signals = watched.next(2);
     assert_eq!(job(&signals[0])["pid"], 100);
     assert_eq!(json(&signals[0])["ambiguous"], serde_json::Value::Null);
     assert_eq!(json(&signals[1])["ambiguous"], true);
-    assert!([200, 300].contains(&signals[1].process.as_ref().unwrap().pid));
+    assert!([100, 200, 300].contains(&signals[1].process.as_ref().unwrap().pid));
 }
 
 #[test]

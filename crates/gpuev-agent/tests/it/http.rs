@@ -214,7 +214,7 @@ fn what_happened_is_found_by_gpu_type_process_and_place() {
     }
     assert_eq!(Value::from(seen), all["events"]);
     let spans = served.get("/api/v1/spans?type=PROCESS");
-    assert_eq!(spans["spans"][0]["record"]["pid"], 1000);
+    assert_eq!(spans["spans"][0]["record"]["tid"], 1000);
     for nonsense in ["type=VMFALT", "gpu=7", "severity=bad", "from=soon", "limit=x", "foo=1"] {
         let answer = served.ask(&format!("/api/v1/events?{nonsense}"), "");
         assert_eq!(answer.status, 400, "{nonsense}: {answer:?}");
@@ -256,7 +256,7 @@ fn who_comes_back_is_told_what_happened_since_and_nothing_twice() {
     drop(stream);
     let mut stream = served.listen("?record=event", &format!("Last-Event-ID: {last}\r\n"));
     let rest: Vec<_> = (0..10).map(|_| stream.next()).collect();
-    let pids: Vec<_> = told.iter().chain(&rest).map(|told| told.data["pid"].clone()).collect();
+    let pids: Vec<_> = told.iter().chain(&rest).map(|told| told.data["tid"].clone()).collect();
     assert_eq!(pids, (1000..1020).map(Value::from).collect::<Vec<_>>());
     served.agent.stop().unwrap();
     let mut rest = String::new();
@@ -425,7 +425,7 @@ fn many_who_listen_and_do_not_read_hurt_nobody() {
     drop(silent);
     let mut again = served.wait_until_listening();
     served.start_process(0, 7);
-    while again.next_called("event").data["pid"] != 7 {}
+    while again.next_called("event").data["tid"] != 7 {}
 }
 
 impl Served {
@@ -463,7 +463,7 @@ fn ten_thousand_clients_are_turned_away_and_the_rest_is_served() {
     }
     served.start_process(0, 7);
     for mut stream in held {
-        assert_eq!(stream.next_called("event").data["pid"], 7);
+        assert_eq!(stream.next_called("event").data["tid"], 7);
     }
 }
 
@@ -491,7 +491,7 @@ fn any_bytes_change_nothing_for_the_others() {
     for _ in 0..3 {
         pid += 1;
         served.start_process(0, pid);
-        assert_eq!(stream.next().data["pid"], pid);
+        assert_eq!(stream.next().data["tid"], pid);
     }
     let deadline = std::time::Instant::now() + PATIENCE;
     while served.ask("/api/v1/health", "").status != 200 {

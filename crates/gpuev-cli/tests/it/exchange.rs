@@ -280,7 +280,7 @@ fn gaps_unknown_events_and_odd_bytes_are_in_every_format() {
     );
     let fault = records(&all, "event").find(|event| event["type"] == "VMFAULT").unwrap();
     assert_eq!(
-        (&fault["process"], &fault["raw"]),
+        (&fault["thread"], &fault["raw"]),
         (&"\\xff\\xfe".into(), &"1 1092:\\xff\\xfe".into())
     );
     let span = records(&all, "span").next().unwrap();

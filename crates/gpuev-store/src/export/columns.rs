@@ -196,6 +196,14 @@ impl<'a> Row<'a> {
         }
     }
 
+    fn tid(&self) -> Option<u32> {
+        match self.record {
+            Record::Event(event, _) => event.tid(),
+            Record::Gap(_) => None,
+            Record::Span(span) => span.tid,
+        }
+    }
+
     fn span_data(&self) -> Option<SpanData> {
         self.span().map(|span| span.data)
     }
@@ -396,6 +404,10 @@ pub(super) const COLUMNS: &[Column] = &[
     }),
     column("pid", Kind::U32, "", |row| number32(row.pid())),
     column("process", Kind::Name, "", |row| text(row.process().map(Text::Bytes))),
+    column("tid", Kind::U32, "", |row| number32(row.tid())),
+    column("thread", Kind::Name, "", |row| {
+        text(row.event().and_then(Event::thread).map(Text::Bytes))
+    }),
     column("address", Kind::U64, "bytes", |row| number64(row.address())),
     column("size", Kind::U64, "bytes", |row| number64(row.size())),
     column("from_node", Kind::U32, NODE, |row| number32(row.migration().map(|m| m.from))),

@@ -283,10 +283,10 @@ impl Spans {
 
     /// The process that `seen` is of ended, or another took its pid: what it had open has no end.
     fn process_over(&mut self, seen: &Span, done: Done<'_>) {
-        // A thread whose process is not known says of no process that it is over.
-        let (gpu, Some(pid)) = (GpuKey::of(seen.gpu), seen.pid) else { return };
+        // A thread whose process is not known is taken for the first of its process, whose number is the process's.
+        let (gpu, pid) = (GpuKey::of(seen.gpu), seen.pid.or(seen.tid));
         for kind in [SpanKind::PageFault, SpanKind::Migration, SpanKind::QueueEviction] {
-            let of_it = |span: &Span| span.pid == Some(pid) && GpuKey::of(span.gpu) == gpu;
+            let of_it = |span: &Span| span.pid == pid && GpuKey::of(span.gpu) == gpu;
             self.expire_where(kind, Outcome::ProcessEnded, of_it, done);
         }
     }
