@@ -126,7 +126,7 @@ fn names_do_not_reach_the_terminal_raw() {
         assert!(ended.out.contains('😀'), "what may be shown is shown: {}", ended.out);
     }
     let ended = watch_recording(b"1 1234:\xff\xfe:a b\n", &["--json"]);
-    assert_eq!(ended.json()[0]["process"], r"\xff\xfe:a b");
+    assert_eq!(ended.json()[0]["thread"], r"\xff\xfe:a b");
 }
 
 #[test]
