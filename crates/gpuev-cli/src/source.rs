@@ -1,17 +1,18 @@
 //! What `--source` means: this machine, a simulated one, or a recording.
 
-use std::fmt::Display;
+mod sim;
+
 use std::io::Read;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use gpuev::{KfdVersion, Machine, OpenWith, Scope};
 use gpuev_sim::{Capture, Client, Kernel, Player, Scenario, SimMachine};
 
-use crate::args::{SourceArgs, duration, no_such};
+use crate::args::{SourceArgs, no_such};
 use crate::exit::Failure;
+
+pub(crate) use sim::{SimOptions, SimSpec};
 
 /// A machine to work on, and what happens on it if nothing does by itself.
 pub(crate) struct Source {
@@ -33,15 +34,6 @@ pub(crate) enum Feeding {
     Scenario(Player),
     /// A recording in a thread of its own.
     Capture(std::thread::JoinHandle<()>),
-}
-
-/// A simulated machine in words: `sim[:SCENARIO][,gpus=N][,kernel=K][,rate=N][,seed=N][,count=N][,for=TIME]`.
-#[derive(Debug, PartialEq)]
-pub(crate) struct SimSpec {
-    pub(crate) scenario: Scenario,
-    pub(crate) gpus: usize,
-    pub(crate) partitions: u32,
-    pub(crate) kernel: Kernel,
 }
 
 impl Source {
@@ -81,7 +73,7 @@ impl Source {
     /// A driver's bytes, played through the FIFO of a simulated GPU: `PATH[,kernel=K]`.
     fn recorded(text: &str, explain: impl Fn(String) -> Failure) -> Result<Self, Failure> {
         let (path, kernel) = match text.rsplit_once(",kernel=") {
-            Some((path, kernel)) => (path, parse_kernel(kernel).map_err(&explain)?),
+            Some((path, kernel)) => (path, sim::kernel(kernel).map_err(&explain)?),
             None => (text, Kernel::default()),
         };
         let bytes = std::fs::read(path).map_err(|error| explain(error.to_string()))?;
@@ -136,96 +128,4 @@ fn machine_of(sim: &SimMachine) -> Machine {
 
 fn no_sim(error: std::io::Error) -> Failure {
     Failure::Gpu(gpuev::Error::io("simulate a machine", error))
-}
-
-impl SimSpec {
-    /// The words behind `sim:` or `sim`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut words = text.split(',');
-        let scenario = match words.next() {
-            None | Some("") => "mixed",
-            Some(name) => name,
-        };
-        let mut spec = Self {
-            scenario: parse_scenario(scenario)?,
-            gpus: 1,
-            partitions: 1,
-            kernel: Kernel::default(),
-        };
-        words.try_for_each(|word| spec.set(word))?;
-        Ok(spec)
-    }
-
-    fn set(&mut self, word: &str) -> Result<(), String> {
-        let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        match key {
-            "gpus" => self.gpus = number(key, value, 0..=64)?,
-            "partitions" => self.partitions = number(key, value, 1..=63)?,
-            "kernel" => self.kernel = parse_kernel(value)?,
-            "rate" => self.scenario = self.scenario.rate(number(key, value, 1..=1_000_000)?),
-            "seed" => self.scenario = self.scenario.seed(number(key, value, 0..=u64::MAX)?),
-            "count" => self.scenario = self.scenario.count(number(key, value, 0..=u64::MAX)?),
-            "for" => self.scenario = self.scenario.duration(duration(value)?),
-            _ => {
-                let keys = ["gpus", "partitions", "kernel", "rate", "seed", "count", "for"];
-                return Err(no_such("setting", key, &keys));
-            }
-        }
-        Ok(())
-    }
-
-    /// The machine.
-    pub(crate) fn build(&self) -> Result<SimMachine, Failure> {
-        SimMachine::builder()
-            .gpus(self.gpus)
-            .partitions(self.partitions)
-            .kernel(self.kernel)
-            .build()
-            .map_err(no_sim)
-    }
-}
-
-fn parse_scenario(name: &str) -> Result<Scenario, String> {
-    let names: Vec<_> = Scenario::names().collect();
-    Scenario::by_name(name).map_err(|_| no_such("scenario", name, &names))
-}
-
-fn parse_kernel(name: &str) -> Result<Kernel, String> {
-    let names = Kernel::ALL.map(Kernel::name);
-    Kernel::from_str(name).map_err(|_| no_such("kernel", name, &names))
-}
-
-fn number<N>(key: &str, value: &str, range: RangeInclusive<N>) -> Result<N, String>
-where
-    N: FromStr + PartialOrd + Display,
-{
-    match value.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => {
-            let (least, most) = range.into_inner();
-            Err(format!("{key} must be a number from {least} to {most}, not {value:?}"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_simulated_machine_is_told_in_words() {
-        let spec = SimSpec::parse("reset,gpus=8,kernel=6.1,seed=7").unwrap();
-        assert_eq!((spec.gpus, spec.kernel), (8, Kernel::V6_1));
-        assert_eq!(spec.scenario, Scenario::by_name("reset").unwrap().seed(7));
-        assert_eq!(SimSpec::parse("").unwrap().scenario, Scenario::by_name("mixed").unwrap());
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_told_with_what_would() {
-        let told = |text: &str| SimSpec::parse(text).unwrap_err();
-        assert!(told("resett").contains("did you mean reset?"));
-        assert!(told("reset,gpu=1").contains("did you mean gpus?"));
-        assert!(told("reset,gpus=65").contains("from 0 to 64"));
-        assert!(told("reset,kernel=6.13").contains("no such kernel"));
-    }
 }

@@ -46,7 +46,7 @@ mod _core {
     use crate::session::{initialize, is_initialized, shut_down};
 
     #[pymodule_export]
-    use crate::sim::{SimMachine, scenarios};
+    use crate::sim::{SimMachine, machines, scenarios};
     #[pymodule_export]
     use crate::span::{Pairing, PySpan};
     #[pymodule_export]

@@ -1,13 +1,14 @@
 //! The simulated machine, so that people test their own monitoring without a GPU.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gpuev::{ErrorKind, KfdVersion, Machine, OpenWith, Scope};
 use gpuev_sim::{
-    Client, Comm, DriverEvent, Kernel, LOCATION_UNDEFINED, Pid, Player, RasBlock, ResetCause,
-    Scenario, Sensor, SimMachine as Simulated, SimProcess, Truth,
+    Client, Comm, DriverEvent, FoundMachine, Kernel, LOCATION_UNDEFINED, Pid, Player, RasBlock,
+    ResetCause, Scenario, Sensor, SimMachine as Simulated, SimProcess, Truth,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -46,22 +47,40 @@ pub(crate) fn scenarios() -> Vec<&'static str> {
     Scenario::names().collect()
 }
 
+/// The names of the machines that can be simulated as somebody found them.
+#[pyfunction]
+pub(crate) fn machines() -> Vec<&'static str> {
+    FoundMachine::ALL.iter().map(|machine| machine.name()).collect()
+}
+
 #[pymethods]
 impl SimMachine {
     #[new]
-    #[pyo3(signature = (*, gpus = 1, kernel = "7.3", partitions = 1, denied = 0))]
+    #[pyo3(signature = (
+        *, gpus = 1, kernel = None, partitions = 1, denied = 0, machine = None, visible = None
+    ))]
     fn new(
         py: Python<'_>,
         gpus: usize,
-        kernel: &str,
+        kernel: Option<&str>,
         partitions: u32,
         denied: usize,
+        machine: Option<&str>,
+        visible: Option<Vec<usize>>,
     ) -> PyResult<Self> {
-        let kernel: Kernel = kernel
-            .parse()
-            .map_err(|error: gpuev_sim::UnknownKernel| invalid(py, &error.to_string()))?;
-        let builder =
-            Simulated::builder().gpus(gpus).kernel(kernel).partitions(partitions).denied(denied);
+        let mut builder = Simulated::builder().gpus(gpus).partitions(partitions).denied(denied);
+        if let Some(kernel) = kernel {
+            let kernel =
+                Kernel::from_str(kernel).map_err(|error| invalid(py, &error.to_string()))?;
+            builder = builder.kernel(kernel);
+        }
+        if let Some(name) = machine {
+            let found = FoundMachine::by_name(name);
+            builder = builder.found(found.map_err(|error| invalid(py, &error.to_string()))?);
+        }
+        if let Some(visible) = visible {
+            builder = builder.visible(visible);
+        }
         let built = quietly(py, || builder.build()).map_err(|error| failed(py, &error))?;
         let (players, before) = (Mutex::default(), Mutex::default());
         Ok(Self { simulated: Local::new(built), players, before })

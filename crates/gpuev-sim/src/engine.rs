@@ -6,6 +6,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::client::{self, Client};
 use crate::clock::boot_ns;
 use crate::event::{DriverEvent, Pid};
@@ -66,7 +68,16 @@ impl Port {
 
     pub(crate) fn attach(&self, number: u64, client: Client, transport: Box<dyn Transport>) {
         let file = EventFile::new(self.kernel, self.gpu_id, number, client, transport);
+        // Where a close makes itself not felt it is noticed here at the latest.
+        self.retire_closed();
         self.lock().open.push(file);
+    }
+
+    /// Lets go of files that clients have closed.
+    pub(crate) fn retire_closed(&self) {
+        let mut files = self.lock();
+        files.open.iter_mut().for_each(EventFile::take_control);
+        files.retire();
     }
 
     /// The GPU is gone: its files end.
@@ -82,6 +93,12 @@ impl Port {
         let mut files = self.lock();
         files.catch_up();
         files.closed.iter().copied().chain(files.open.iter().map(|file| file.stats)).collect()
+    }
+
+    /// Has the next read of each open file fail.
+    pub(crate) fn fail_next_read(&self, errno: Errno) -> io::Result<()> {
+        let mut files = self.lock();
+        files.open.iter_mut().try_for_each(|file| file.transport.fail_next_read(errno))
     }
 
     /// Most bytes that any open file holds unread.
@@ -263,6 +280,9 @@ impl EventFile {
             self.stats.mask = mask;
         }
         self.stats.closed |= control.closed;
+        self.stats.drop_reports += control.drop_reports;
+        self.stats.accepted_lines += control.drop_reports;
+        self.stats.accepted_bytes += control.drop_report_bytes;
     }
 
     fn wants(&self, id: u32, pid: Option<Pid>) -> bool {
@@ -301,6 +321,9 @@ impl EventFile {
     }
 
     fn offer(&mut self, line: &[u8]) {
+        if self.kernel.reports_drops() && self.offered_to_reader(line) {
+            return;
+        }
         if self.has_told_of_drops() && self.has_room(line.len()) {
             self.accept(line);
             return;
@@ -313,6 +336,25 @@ impl EventFile {
             }
             self.unreported.lines += 1;
         }
+    }
+
+    /// AMD's own driver, where reads are seen: those put lines in themselves, so the transport
+    /// alone knows what is held. Whether it took care of the line.
+    fn offered_to_reader(&mut self, line: &[u8]) -> bool {
+        // While lines are staged no drop is untold, so that what is held can only become less.
+        let held = self.transport.held(self.held_at_most).unwrap_or(self.held_at_most);
+        if held + self.staged.len() + line.len() > self.kernel.fifo_bytes() {
+            self.flush();
+        }
+        match self.transport.drop_if_full(self.staged.len() + line.len()) {
+            None => return false,
+            Some(true) => {
+                self.stats.dropped_lines += 1;
+                self.stats.dropped_bytes += line.len() as u64;
+            }
+            Some(false) => self.accept(line),
+        }
+        true
     }
 
     fn accept(&mut self, line: &[u8]) {

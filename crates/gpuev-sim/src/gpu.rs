@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::board::Board;
 use crate::kernel::Kernel;
+use crate::zoo::text;
 
 /// A GPU of a simulated machine as KFD lists it: a whole GPU, or one partition of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(crate) struct Device {
     pub(crate) first_index: usize,
     pub(crate) denied: bool,
     pub(crate) present: bool,
+    /// How often it came or went.
+    pub(crate) life: u64,
 }
 
 /// Devices on one PCI domain; the buses before belong to the board.
@@ -73,7 +76,17 @@ impl Device {
         let bdf =
             Bdf { domain: place / DEVICES_PER_DOMAIN, bus: FIRST_BUS + place % DEVICES_PER_DOMAIN };
         let unique_id = 0x9246_f3a1_b0c7_0000 + number as u64;
-        Device { number, board, bdf, unique_id, partitions, first_index, denied, present: true }
+        Device {
+            number,
+            board,
+            bdf,
+            unique_id,
+            partitions,
+            first_index,
+            denied,
+            present: true,
+            life: 0,
+        }
     }
 
     /// Folder of the PCI device, from the machine's root. Its host bridge is one that real
@@ -118,6 +131,31 @@ impl Device {
             _ => place,
         }
     }
+}
+
+/// The GPUs of a machine that was found, numbered anew.
+pub(crate) fn found(gpus: impl Iterator<Item = text::Gpu>) -> Vec<SimGpu> {
+    let mut devices: Vec<String> = Vec::new();
+    let numbered = (0..).zip(gpus).map(|(index, gpu)| {
+        let known = devices.iter().position(|bdf| *bdf == gpu.bdf);
+        let device = known.unwrap_or(devices.len());
+        if known.is_none() {
+            devices.push(gpu.bdf.clone());
+        }
+        SimGpu {
+            index,
+            device,
+            bdf: gpu.bdf,
+            kfd_gpu_id: gpu.kfd_id,
+            unique_id: gpu.unique_id,
+            partition: gpu.partition,
+            partitions: gpu.partitions,
+            render_minor: gpu.render_minor,
+            card: gpu.card.unwrap_or(0),
+            present: true,
+        }
+    });
+    numbered.collect()
 }
 
 /// KFD's ids are 16-bit hashes: they look random, and differ.

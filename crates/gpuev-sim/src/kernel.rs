@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rustix::io::Errno;
+
 use crate::event::DriverEvent;
 
 /// The driver that a simulated machine imitates.
@@ -164,6 +166,24 @@ impl Kernel {
     /// Whether the filter compares namespaced numbers, and so mistakes containers.
     pub(crate) const fn filters_by_namespaced_pid(self) -> bool {
         matches!(self, Kernel::V7_2 | Kernel::Dkms)
+    }
+
+    /// What `open("/dev/kfd")` gives while KFD is locked; the check moved in 6.5.
+    pub(crate) const fn locked_errno(self) -> Errno {
+        match self {
+            Kernel::Oldest | Kernel::V6_1 => Errno::AGAIN,
+            _ => Errno::INVAL,
+        }
+    }
+
+    /// Whether `/dev/kfd` cannot be opened where there is no GPU.
+    pub(crate) const fn needs_gpu_to_open(self) -> bool {
+        matches!(self, Kernel::V7_2 | Kernel::V7_3)
+    }
+
+    /// Whether a process may ask for GPUs that came after it opened `/dev/kfd` (up to 5.17).
+    pub(crate) const fn knows_later_gpus(self) -> bool {
+        matches!(self, Kernel::Oldest)
     }
 
     pub(crate) const fn reports_drops(self) -> bool {

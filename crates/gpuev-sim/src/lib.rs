@@ -87,6 +87,7 @@ mod event;
 mod gpu;
 mod health;
 mod kernel;
+mod kfd;
 mod line;
 mod machine;
 mod metrics;
@@ -100,6 +101,7 @@ mod transport;
 mod tree;
 mod truth;
 mod userns;
+mod zoo;
 
 pub use client::{ALL_PROCESS, Client};
 pub use clock::boot_ns;
@@ -108,9 +110,11 @@ pub use event::{Comm, DriverEvent, LOCATION_UNDEFINED, Pid, ResetCause, throttle
 pub use gpu::SimGpu;
 pub use health::{RasBlock, Sensor};
 pub use kernel::{Kernel, UnknownKernel};
+pub use kfd::{KfdLock, KfdOpen, KfdProcess};
 pub use machine::{Builder, SimMachine};
 pub use playback::{Capture, Playback};
 pub use player::{Player, Raised};
 pub use scenario::{MAX_RATE, Scenario, ScenarioEvent, ScenarioEvents, Story, UnknownScenario};
 pub use tree::process::SimProcess;
 pub use truth::{SpanKind, SpanTruth, Truth};
+pub use zoo::{FoundMachine, UnknownMachine};

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use rustix::io::Errno;
+
 use crate::board::{Board, MI300X, W7900};
 use crate::client::Client;
 use crate::clock::boot_ns;
@@ -15,12 +17,15 @@ use crate::event::{DriverEvent, Pid};
 use crate::gpu::{Device, SimGpu};
 use crate::health::Health;
 use crate::kernel::Kernel;
+use crate::kfd::Kfd;
 use crate::transport::Transport;
 use crate::transport::diag::SockDiag;
 use crate::transport::fuse::FuseFiles;
+use crate::transport::hangup::Hangups;
 use crate::transport::socket::SocketTransport;
 use crate::tree::process::SimProcess;
-use crate::tree::{self, Tree, device, process, system, topology};
+use crate::tree::{self, Tree, device, found, process, system, topology};
+use crate::zoo::{FoundMachine, text};
 
 /// A simulated machine with AMD GPUs.
 ///
@@ -40,13 +45,18 @@ struct Inner {
     tree: Tree,
     ports: RwLock<Vec<Arc<Port>>>,
     state: Mutex<State>,
+    kfd: Mutex<Kfd>,
     diag: Option<Arc<SockDiag>>,
     /// Event files that are as the driver's in all that a reader can see.
     exact: Option<Arc<FuseFiles>>,
+    /// Who notices that event files were closed. Without it the next event does.
+    hangups: Option<Hangups>,
     files_opened: AtomicU64,
 }
 
 struct State {
+    /// The GPUs of a machine that was found, as they stay.
+    found: Vec<SimGpu>,
     devices: Vec<Device>,
     health: Vec<Health>,
     processes: Vec<SimProcess>,
@@ -56,10 +66,12 @@ struct State {
 /// How a machine is to be; see [`SimMachine::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
+    found: Option<FoundMachine>,
+    visible: Option<Vec<usize>>,
     gpus: usize,
     denied: usize,
     partitions: u32,
-    kernel: Kernel,
+    kernel: Option<Kernel>,
     exact_files: bool,
 }
 
@@ -92,10 +104,11 @@ impl Builder {
         self
     }
 
-    /// Whose driver it imitates; [`Kernel::V7_3`] unless said.
+    /// Whose driver it imitates; unless said [`Kernel::V7_3`], and for a machine that was found the
+    /// one that is the likest to its own.
     #[must_use]
     pub fn kernel(mut self, kernel: Kernel) -> Self {
-        self.kernel = kernel;
+        self.kernel = Some(kernel);
         self
     }
 
@@ -107,11 +120,28 @@ impl Builder {
         self
     }
 
+    /// A machine as somebody found it, with its GPUs and files; [`Builder::gpus`],
+    /// [`Builder::partitions`] and [`Builder::denied`] say nothing then. GPUs neither come nor go on
+    /// it, and its sensors stay as they were.
+    #[must_use]
+    pub fn found(mut self, machine: FoundMachine) -> Self {
+        self.found = Some(machine);
+        self
+    }
+
+    /// Which GPUs of a machine that was found may be used, by their places from 0, as in a container
+    /// whose device cgroup keeps it from the others. All unless said.
+    #[must_use]
+    pub fn visible(mut self, gpus: impl IntoIterator<Item = usize>) -> Self {
+        self.visible = Some(gpus.into_iter().collect());
+        self
+    }
+
     /// Makes the machine.
     ///
     /// # Errors
     /// Those of making files in `TMPDIR`, else in `/dev/shm` or `/tmp`; `InvalidInput` for more
-    /// than 4096 KFD nodes.
+    /// than 4096 KFD nodes, and for visible GPUs that there are not.
     pub fn build(self) -> io::Result<SimMachine> {
         if (self.gpus + self.denied).saturating_mul(self.partitions as usize) > MOST_NODES {
             let what = format!("a simulated machine has at most {MOST_NODES} KFD nodes");
@@ -130,29 +160,32 @@ impl Builder {
 
     fn build_in(&self, parent: &Path, exact: Option<Arc<FuseFiles>>) -> io::Result<SimMachine> {
         let tree = Tree::new(parent)?;
-        system::write(&tree, self.kernel)?;
+        let kernel = self.kernel.or(self.found.map(FoundMachine::kernel)).unwrap_or_default();
+        system::write(&tree, kernel)?;
+        let hangups = if exact.is_some() { None } else { Hangups::start().ok() };
         let inner = Inner {
-            kernel: self.kernel,
+            kernel,
             tree,
             ports: RwLock::default(),
             state: Mutex::new(State {
+                found: Vec::new(),
                 devices: Vec::new(),
                 health: Vec::new(),
                 processes: Vec::new(),
                 generation: FIRST_GENERATION,
             }),
+            kfd: Mutex::default(),
             // Where the kernel does not tell, transports find another way.
             diag: SockDiag::open().ok().map(Arc::new),
             exact,
+            hangups,
             files_opened: AtomicU64::new(0),
         };
         let machine = SimMachine { inner: Arc::new(inner) };
-        let mut state = machine.state();
-        for number in 0..self.gpus + self.denied {
-            machine.plug(&mut state, self.partitions, number >= self.gpus)?;
+        match self.found {
+            Some(found) => machine.lay(found, self.visible.as_deref())?,
+            None => machine.plug_all(self)?,
         }
-        machine.write_topology(&state)?;
-        drop(state);
         Ok(machine)
     }
 }
@@ -173,11 +206,35 @@ impl SimMachine {
     /// A machine to measure.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { gpus: 1, denied: 0, partitions: 1, kernel: Kernel::default(), exact_files: false }
+        Builder {
+            found: None,
+            visible: None,
+            gpus: 1,
+            denied: 0,
+            partitions: 1,
+            kernel: None,
+            exact_files: false,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn kfd(&self) -> MutexGuard<'_, Kfd> {
+        self.inner.kfd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The GPUs that a process learns of when it opens `/dev/kfd` now: KFD's id, and which of its
+    /// lives; and the generation of the topology.
+    pub(crate) fn known_gpus(&self) -> (Vec<(u32, u64)>, u64) {
+        let state = self.state();
+        let usable = state.devices.iter().filter(|device| device.present && !device.denied);
+        let known = usable
+            .flat_map(|device| device.gpus().map(|gpu| (gpu.kfd_gpu_id, device.life)))
+            .chain(state.found.iter().map(|gpu| (gpu.kfd_gpu_id, 0)))
+            .collect();
+        (known, state.generation)
     }
 
     fn port(&self, index: usize) -> Option<Arc<Port>> {
@@ -210,7 +267,8 @@ impl SimMachine {
     #[must_use]
     pub fn gpus(&self) -> Vec<SimGpu> {
         let state = self.state();
-        state.devices.iter().filter(|device| !device.denied).flat_map(Device::gpus).collect()
+        let usable = state.devices.iter().filter(|device| !device.denied);
+        usable.flat_map(Device::gpus).chain(state.found.iter().cloned()).collect()
     }
 
     /// KFD's id of the GPU with this index.
@@ -222,27 +280,36 @@ impl SimMachine {
         found.map(|gpu| gpu.kfd_gpu_id).ok_or_else(|| no_gpu(gpu_index))
     }
 
-    /// What `AMDKFD_IOC_SMI_EVENTS` does: a new event file of a GPU, with a FIFO of its own, a
-    /// mask of 0, and without `FD_CLOEXEC`.
+    /// A new event file of a GPU, opened by a process that has just opened `/dev/kfd` for it; one
+    /// that opened it before is a [`KfdProcess`](crate::KfdProcess), and knows less.
     ///
     /// # Errors
-    /// `EINVAL` for an id that is no GPU's; those of making a file.
+    /// As [`SimMachine::open_kfd`] and [`KfdProcess::open_events`](crate::KfdProcess::open_events).
     pub fn open_events(&self, kfd_gpu_id: u32, client: &Client) -> io::Result<OwnedFd> {
+        self.open_kfd(client)?.open_events(kfd_gpu_id, client)
+    }
+
+    /// The event file itself.
+    pub(crate) fn new_events(&self, kfd_gpu_id: u32, client: &Client) -> io::Result<OwnedFd> {
         let found = self.gpus().into_iter().find(|gpu| gpu.present && gpu.kfd_gpu_id == kfd_gpu_id);
         let port = found.and_then(|gpu| self.port(gpu.index));
         let port = port.ok_or_else(|| io::Error::from(rustix::io::Errno::INVAL))?;
-        let (transport, client_end) = self.new_file()?;
+        let (transport, client_end) = self.new_file(client)?;
+        if let (Some(socket), Some(hangups)) = (transport.socket(), &self.inner.hangups) {
+            // Where it cannot be watched the next event notices.
+            let _ = hangups.add(socket, &port);
+        }
         let number = self.inner.files_opened.fetch_add(1, Ordering::Relaxed);
         port.attach(number, *client, transport);
         Ok(client_end)
     }
 
     /// The driver's end and the client's.
-    fn new_file(&self) -> io::Result<(Box<dyn Transport>, OwnedFd)> {
+    fn new_file(&self, client: &Client) -> io::Result<(Box<dyn Transport>, OwnedFd)> {
         let Inner { kernel, exact, diag, .. } = &*self.inner;
         Ok(match exact {
             Some(files) => {
-                let (transport, client_end) = files.open(kernel.read_bytes())?;
+                let (transport, client_end) = files.open(*kernel, client.pid.host)?;
                 (Box::new(transport), client_end)
             }
             None => {
@@ -311,6 +378,21 @@ impl SimMachine {
         files
     }
 
+    /// Has the next `read()` of each open event file of this GPU fail with this errno, as the
+    /// driver's does with `ENOMEM` when the machine is short of memory. What is held stays.
+    ///
+    /// # Errors
+    /// `InvalidInput` for 0 and what is no errno; `Unsupported` where event files are sockets:
+    /// it takes [`Builder::exact_files`].
+    pub fn fail_next_read(&self, gpu_index: usize, errno: i32) -> io::Result<()> {
+        if !(1..4096).contains(&errno) {
+            let what = format!("{errno} is no errno");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let errno = Errno::from_raw_os_error(errno);
+        self.port(gpu_index).map_or(Ok(()), |port| port.fail_next_read(errno))
+    }
+
     /// Most bytes that lie unread in any event file of this GPU.
     #[must_use]
     pub fn held_bytes(&self, gpu_index: usize) -> usize {
@@ -347,6 +429,7 @@ impl SimMachine {
     /// As [`SimMachine::write_file`].
     pub fn add_gpu(&self) -> io::Result<usize> {
         let mut state = self.state();
+        state.must_be_made()?;
         let partitions = state.devices.first().map_or(1, |device| device.partitions);
         let index = self.plug(&mut state, partitions, false)?;
         state.generation += 1;
@@ -394,6 +477,40 @@ impl SimMachine {
         process::remove(&self.inner.tree, pid)
     }
 
+    /// Plugs in all GPUs of a machine that is made up.
+    fn plug_all(&self, builder: &Builder) -> io::Result<()> {
+        system::write_module(&self.inner.tree, self.kernel())?;
+        system::write_kfd(&self.inner.tree)?;
+        let mut state = self.state();
+        for number in 0..builder.gpus + builder.denied {
+            self.plug(&mut state, builder.partitions, number >= builder.gpus)?;
+        }
+        self.write_topology(&state)
+    }
+
+    /// Lays the files of a machine that was found.
+    fn lay(&self, found: FoundMachine, visible: Option<&[usize]>) -> io::Result<()> {
+        let is_seen = |place: usize| visible.is_none_or(|visible| visible.contains(&place));
+        let (seen, hidden): (Vec<_>, Vec<_>) =
+            found.gpus()?.into_iter().enumerate().partition(|(place, _)| is_seen(*place));
+        if visible.is_some_and(|visible| visible.len() != seen.len()) {
+            let (name, count) = (found.name(), seen.len() + hidden.len());
+            let what = format!("{name} has {count} GPUs: those to be seen are not among them");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let hidden: Vec<text::Gpu> = hidden.into_iter().map(|(_, gpu)| gpu).collect();
+        let entries = found.entries()?;
+        if entries.iter().any(|entry| entry.path.starts_with("sys/module/amdgpu")) {
+            system::write_module(&self.inner.tree, self.kernel())?;
+        }
+        found::lay(&self.inner.tree, &entries, &hidden)?;
+        let gpus = crate::gpu::found(seen.into_iter().map(|(_, gpu)| gpu));
+        let ports = gpus.iter().map(|gpu| Arc::new(Port::new(self.kernel(), gpu.kfd_gpu_id)));
+        self.inner.ports.write().unwrap_or_else(PoisonError::into_inner).extend(ports);
+        self.state().found = gpus;
+        Ok(())
+    }
+
     fn plug(&self, state: &mut State, partitions: u32, denied: bool) -> io::Result<usize> {
         let board: &'static Board = if partitions > 1 { &MI300X } else { &W7900 };
         let first_index =
@@ -412,6 +529,7 @@ impl SimMachine {
 
     fn set_present(&self, gpu_index: usize, present: bool) -> io::Result<()> {
         let mut state = self.state();
+        state.must_be_made()?;
         let State { devices, health, generation, .. } = &mut *state;
         let number = number_of(devices, gpu_index)?;
         let device = &mut devices[number];
@@ -419,11 +537,17 @@ impl SimMachine {
             return Ok(());
         }
         device.present = present;
+        device.life += 1;
         if present {
             device::add(&self.inner.tree, device, &health[number])?;
         } else {
             device::remove(&self.inner.tree, device)?;
-            device.gpus().filter_map(|gpu| self.port(gpu.index)).for_each(|port| port.close());
+            for gpu in device.gpus() {
+                self.set_in_reset(gpu.index, false);
+                if let Some(port) = self.port(gpu.index) {
+                    port.close();
+                }
+            }
         }
         *generation += 1;
         self.write_topology(&state)
@@ -440,6 +564,7 @@ impl SimMachine {
         change: impl FnOnce(&mut Health),
     ) -> io::Result<()> {
         let mut state = self.state();
+        state.must_be_made()?;
         let State { devices, health, .. } = &mut *state;
         let number = number_of(devices, gpu_index)?;
         change(&mut health[number]);
@@ -447,6 +572,18 @@ impl SimMachine {
             return Ok(());
         }
         device::write_health(&self.inner.tree, &devices[number], &health[number])
+    }
+}
+
+impl State {
+    /// # Errors
+    /// `Unsupported` on a machine that was found, which stays as it was.
+    fn must_be_made(&self) -> io::Result<()> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        let what = "the GPUs and sensors of a machine that was found stay as they were";
+        Err(io::Error::new(io::ErrorKind::Unsupported, what))
     }
 }
 

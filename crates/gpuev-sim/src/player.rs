@@ -131,6 +131,8 @@ impl Performance {
 
     fn run(mut self) -> Truth {
         self.play();
+        // A reset that the story does not tell the end of is over with it.
+        (0..self.batches.len()).for_each(|gpu| self.machine.set_in_reset(gpu, false));
         drop(self.stage);
         self.witness.tell()
     }
@@ -200,10 +202,27 @@ impl Performance {
             if let Some(listener) = &mut self.listener {
                 tell(listener, &self.machine, gpu, batch);
             }
+            let locks = if self.scenario.locks { resets(batch) } else { None };
+            if locks == Some(false) {
+                self.machine.set_in_reset(gpu, false);
+            }
             self.machine.emit_batch_at(gpu, batch.iter().map(|(ns, event)| (*ns, event)));
+            if locks == Some(true) {
+                self.machine.set_in_reset(gpu, true);
+            }
             batch.clear();
         }
     }
+}
+
+/// Whether a reset goes on after these events, if they are about one. The driver locks KFD after it
+/// told of the beginning, and unlocks it before it tells of the end.
+fn resets(batch: &[(u64, DriverEvent)]) -> Option<bool> {
+    batch.iter().rev().find_map(|(_, event)| match event {
+        DriverEvent::PreReset { .. } => Some(true),
+        DriverEvent::PostReset { .. } => Some(false),
+        _ => None,
+    })
 }
 
 /// Tells of what is about to be raised on a GPU. One that is not there raises nothing.

@@ -11,8 +11,11 @@
 //! process ends, in whatever way.
 //!
 //! # What differs from a real machine
-//! - Opening `/dev/kfd` always works; a driver from 7.2 on refuses with `EINVAL` when there is
-//!   no GPU. Here it is the ioctl that fails.
+//! - An open of `/dev/kfd` is seen if it is for reading and writing. One that only reads always
+//!   works, and makes a KFD process at its first ioctl. None of them waits for processes that end.
+//! - A process that outlives this one gets `ENOSYS` when it opens a file for reading and writing, or
+//!   asks a GPU.
+//! - KFD's list of processes in `/sys` is that of the story, without the program's own.
 //! - Device nodes are no DRM or KFD character devices (major 226 and KFD's): as root they have
 //!   the numbers of `/dev/null`, in a user namespace they are plain files. `mmap` of them fails.
 //! - The ioctls are those for finding GPUs and for events; queues and buffers give `EINVAL`.
@@ -29,6 +32,7 @@ mod kfd;
 mod layout;
 mod namespace;
 mod notice;
+mod process;
 mod signals;
 mod supervisor;
 mod sysfs;

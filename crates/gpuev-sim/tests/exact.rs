@@ -397,3 +397,71 @@ fn programs_on_the_machine_get_exact_files_too() {
         assert_eq!(said, format!("{}\n8\nTrue\nb'2 400:7\\n'\n", libc::EFAULT));
     }
 }
+
+#[test]
+fn a_read_that_fails_once_leaves_what_is_held() {
+    if !*POSSIBLE {
+        return;
+    }
+    let machine = machine(Kernel::V7_3);
+    let (file, other) = (open_all(&machine, 0), open_all(&machine, 1));
+    machine.emit(0, &THERMAL);
+    machine.emit(1, &THERMAL);
+    for errno in [Errno::NOMEM, Errno::INTR] {
+        machine.fail_next_read(0, errno.raw_os_error()).unwrap();
+        assert_eq!(read(&file, 8192), Err(errno));
+        assert!(readable(&file));
+    }
+    assert_eq!(read(&file, 8192).unwrap(), THERMAL_LINE.as_bytes());
+    assert_eq!(read(&file, 8192), Err(Errno::AGAIN));
+    assert_eq!(read(&other, 8192).unwrap(), THERMAL_LINE.as_bytes());
+}
+
+/// What AMD's patch does: the line with the number of drops is put in by the read that follows
+/// them, for the next one, and wakes nobody.
+#[test]
+fn amd_s_own_driver_tells_of_drops_without_waking_anybody() {
+    use rustix::event::epoll;
+    if !*POSSIBLE {
+        return;
+    }
+    let machine = machine(Kernel::Dkms);
+    let file = open_all(&machine, 0);
+    let edges = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(&edges, &file, epoll::EventData::new_u64(1), flags).unwrap();
+    let edge = || {
+        let mut ready = Vec::with_capacity(4);
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        epoll::wait(&edges, rustix::buffer::spare_capacity(&mut ready), Some(&now)).unwrap()
+    };
+    machine.emit_batch(0, &vec![THERMAL; 1030]);
+    assert_eq!(edge(), 1);
+    assert_eq!(read(&file, 8192).unwrap().len(), 8192);
+    assert_eq!(edge(), 0, "nobody is told that there is more");
+    let told = String::from_utf8(read(&file, 8192).unwrap()).unwrap();
+    assert!(told.starts_with("e ") && told.ends_with(" 6\n"), "{told}");
+    machine.emit(0, &THERMAL);
+    assert_eq!((edge(), drain(&file)), (1, THERMAL_LINE.to_owned()));
+    let stats = machine.event_files()[0];
+    assert_eq!((stats.accepted_lines, stats.dropped_lines, stats.drop_reports), (1026, 6, 1));
+}
+
+/// Until the drops are told of, whatever comes is dropped too, however much room there is.
+#[test]
+fn amd_s_own_driver_drops_until_it_has_told() {
+    if !*POSSIBLE {
+        return;
+    }
+    let machine = machine(Kernel::Dkms);
+    let file = open_all(&machine, 0);
+    machine.emit_batch(0, &vec![THERMAL; 1025]);
+    // Too little room for the line: it waits for the next read.
+    assert_eq!(read(&file, 8).unwrap().len(), 8);
+    machine.emit(0, &THERMAL);
+    let rest = drain(&file);
+    assert_eq!(rest.matches(THERMAL_LINE).count(), 1023);
+    assert!(rest.ends_with(" 2\n"), "{rest}");
+    machine.emit(0, &THERMAL);
+    assert_eq!(drain(&file), THERMAL_LINE);
+}

@@ -394,6 +394,109 @@ fn python_reads_events() {
     }
 }
 
+/// Opens `/dev/kfd` and event files as it is told, and says what came of it.
+const KFD_SHELL: &str = "
+import fcntl, os, struct, sys
+def attempt(call):
+    try: return call() or 0
+    except OSError as error: return error.errno
+def events(gpu, kfd):
+    return fcntl.ioctl(kfd, 0xC0084B1F, bytearray(struct.pack('II', gpu, 0)))
+def once():
+    kfd = os.open('/dev/kfd', os.O_RDWR)
+    os.close(kfd)
+kfd = os.open('/dev/kfd', os.O_RDWR)
+print('ready', flush=True)
+for line in sys.stdin:
+    print(attempt(lambda: eval(line)), flush=True)
+";
+
+fn kfd_shell(machine: &SimMachine, user: bool) -> Talker {
+    let mut command = Command::new("python3");
+    command.args(["-c", KFD_SHELL]);
+    let mut shell = Talker::start(Run::new(machine).user_namespace(user), command);
+    shell.until("ready");
+    shell
+}
+
+impl Talker {
+    fn ask(&mut self, question: &str) -> String {
+        self.say(question);
+        self.line()
+    }
+
+    fn end(mut self) {
+        drop(self.running.child().stdin.take());
+        self.rest();
+    }
+}
+
+#[test]
+fn a_process_sees_the_gpus_of_its_first_open_only() {
+    need!(Command::new("python3").arg("--version").output().ok(), "no python3");
+    let machine = SimMachine::new().unwrap();
+    let [no, yes] = [libc::EINVAL, 0].map(|errno| errno.to_string());
+    for user in each_way!(&machine) {
+        let mut shell = kfd_shell(&machine, user);
+        assert_eq!(shell.ask("once()"), yes);
+        let added = machine.add_gpu().unwrap();
+        let gpu = machine.kfd_gpu_id(added).unwrap();
+        assert_eq!(shell.ask("once()"), yes, "which teaches it nothing");
+        assert_eq!(shell.ask(&format!("events({gpu}, kfd)")), no);
+        let mut younger = kfd_shell(&machine, user);
+        assert_eq!(younger.ask(&format!("events({gpu}, kfd)")), yes);
+        // A child has not opened it, and its parent's file is not for it.
+        let child = "os.waitstatus_to_exitcode(os.waitpid(os.fork() or \
+                     os._exit(attempt(lambda: events(GPU, kfd))), 0)[1])";
+        let child = child.replace("GPU", &gpu.to_string());
+        assert_eq!(younger.ask(&child), libc::EBADF.to_string());
+        shell.end();
+        younger.end();
+        machine.remove_gpu(added).unwrap();
+    }
+}
+
+#[test]
+fn a_locked_kfd_refuses_to_be_opened() {
+    need!(Command::new("python3").arg("--version").output().ok(), "no python3");
+    for (kernel, errno) in [(Kernel::V6_1, libc::EAGAIN), (Kernel::V7_3, libc::EINVAL)] {
+        let machine = SimMachine::builder().kernel(kernel).build().unwrap();
+        let gpu = machine.kfd_gpu_id(0).unwrap();
+        for user in each_way!(&machine) {
+            let mut shell = kfd_shell(&machine, user);
+            let lock = machine.lock_kfd();
+            assert_eq!(shell.ask("once()"), errno.to_string());
+            assert_eq!(
+                shell.ask("os.open('kfd', os.O_RDWR, dir_fd=os.open('/dev', 0))"),
+                errno.to_string()
+            );
+            assert_eq!(
+                shell.ask("os.chdir('/dev') or os.open('./kfd', os.O_RDWR)"),
+                errno.to_string()
+            );
+            assert_eq!(shell.ask("os.open('/dev/null', os.O_RDWR) and 0"), "0");
+            assert_eq!(shell.ask(&format!("events({gpu}, kfd)")), "0", "it opened it before");
+            drop(lock);
+            assert_eq!(shell.ask("once()"), "0");
+            shell.end();
+        }
+        let opens = machine.kfd_opens();
+        assert!(opens.iter().any(|open| open.refused == Some(errno)));
+    }
+}
+
+#[test]
+fn without_a_gpu_new_drivers_refuse_to_be_opened() {
+    for (kernel, opens) in [(Kernel::V6_12, true), (Kernel::V7_3, false)] {
+        let machine = SimMachine::builder().gpus(0).kernel(kernel).build().unwrap();
+        for user in each_way!(&machine) {
+            let run = Run::new(&machine).user_namespace(user);
+            let output = run.output(sh("exec 3<>/dev/kfd")).unwrap();
+            assert_eq!(output.status.success(), opens, "{kernel} {}", text(&output.stderr));
+        }
+    }
+}
+
 #[test]
 fn rocm_smi_lists_the_gpus() {
     let machine = SimMachine::builder().gpus(2).build().unwrap();

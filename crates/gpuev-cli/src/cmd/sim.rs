@@ -9,10 +9,10 @@ use std::process::Command;
 
 use clap::{Args, Subcommand};
 use gpuev_sim::run::{self, Privilege, Run};
-use gpuev_sim::{Kernel, Scenario};
+use gpuev_sim::{FoundMachine, Kernel, Scenario};
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::source::SimSpec;
+use crate::source::SimOptions;
 use story::Story;
 
 /// Put any program on a simulated machine with AMD GPUs
@@ -24,7 +24,9 @@ pub(crate) struct SimArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    /// List the machines that can be simulated as somebody found them
+    Machines,
     /// List the scenarios and kernels that can be simulated
     Scenarios,
 }
@@ -34,30 +36,14 @@ enum What {
 /// Needs root or user namespaces. The program's exit code is passed on.
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// How many GPUs
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u8).range(0..=64))]
-    gpus: u8,
-    /// Which kernel's driver; see gpuev sim scenarios
-    #[arg(long, default_value = Kernel::default().name())]
-    kernel: String,
-    /// What happens on it; see gpuev sim scenarios
-    #[arg(long, default_value = "mixed")]
-    scenario: String,
-    /// Events a second; the scenario's own pace if not given
-    #[arg(long)]
-    rate: Option<u64>,
-    /// How many events; no end if not given
-    #[arg(long)]
-    count: Option<u64>,
+    #[command(flatten)]
+    machine: SimOptions,
     /// Let it happen once the program has subscribed to events with so many event files
     #[arg(long, value_name = "FILES", default_value = "0")]
     listeners: usize,
     /// Write each event before the program can see it, and at the end what became of them, as lines of JSON
     #[arg(long, value_name = "PATH")]
     truth: Option<PathBuf>,
-    /// Another seed tells the same kind of story otherwise
-    #[arg(long)]
-    seed: Option<u64>,
     /// The driver takes the program for an unprivileged one: it sees its own processes only
     #[arg(long)]
     unprivileged: bool,
@@ -74,6 +60,7 @@ struct RunArgs {
 pub(crate) fn run(args: &SimArgs) -> Outcome {
     match &args.what {
         What::Run(args) => run_program(args),
+        What::Machines => list_machines(),
         What::Scenarios => list_scenarios(),
     }
 }
@@ -86,8 +73,20 @@ fn list_scenarios() -> Outcome {
     Ok(Exit::Success)
 }
 
+/// Each with its name, how many GPUs KFD lists, and what it is.
+fn list_machines() -> Outcome {
+    let mut out = io::stdout().lock();
+    let width = FoundMachine::ALL.iter().map(|one| one.name().len()).max().unwrap_or(0);
+    writeln!(out, "{:width$}  GPUS  WHAT IT IS", "MACHINE")?;
+    for machine in FoundMachine::ALL {
+        let (name, gpus, about) = (machine.name(), machine.gpu_count(), machine.about());
+        writeln!(out, "{name:width$}  {gpus:4}  {about}")?;
+    }
+    Ok(Exit::Success)
+}
+
 fn run_program(args: &RunArgs) -> Outcome {
-    let spec = args.spec().map_err(Failure::Usage)?;
+    let spec = args.machine.spec().map_err(Failure::Usage)?;
     let sim = spec.build()?;
     let Some((program, rest)) = args.program.split_first() else {
         return Err(Failure::Usage("which program?".to_owned()));
@@ -98,20 +97,10 @@ fn run_program(args: &RunArgs) -> Outcome {
     let story = Story::begin(&sim, spec.scenario, args.listeners, args.truth.as_deref())?;
     let status = Run::new(&sim).privilege(privilege).foreground(command);
     story.end()?;
-    status
-        .map(|status| Exit::Program(run::exit_code(status)))
-        .map_err(|error| Failure::Program(error.to_string()))
-}
-
-impl RunArgs {
-    fn spec(&self) -> Result<SimSpec, String> {
-        let Self { gpus, kernel, scenario, .. } = self;
-        let mut words = format!("{scenario},gpus={gpus},kernel={kernel}");
-        for (key, value) in [("rate", self.rate), ("seed", self.seed), ("count", self.count)] {
-            if let Some(value) = value {
-                words += &format!(",{key}={value}");
-            }
-        }
-        SimSpec::parse(&words)
-    }
+    status.map(|status| Exit::Program(run::exit_code(status))).or_else(|error| {
+        let failure = Failure::Program(error.to_string());
+        let Some(code) = error.exec_code() else { return Err(failure) };
+        failure.report();
+        Ok(Exit::Program(code))
+    })
 }

@@ -22,3 +22,4 @@ mod rules;
 mod systemd;
 mod watch;
 mod yielding;
+mod zoo;

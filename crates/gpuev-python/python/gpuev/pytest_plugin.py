@@ -28,5 +28,5 @@ def gpu_machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Makes the marker known."""
-    line = "gpu_machine(gpus=1, kernel='7.3', partitions=1, denied=0): what the fixture gpu_machine is"
+    line = "gpu_machine(gpus=1, **more): what the fixture gpu_machine is; see gpuev.sim.Machine"
     config.addinivalue_line("markers", line)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from os import PathLike, fspath
 
-from ._core import SimMachine, scenarios
+from ._core import SimMachine, machines, scenarios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,15 +45,32 @@ class Machine:
 
     Args:
         gpus: number of GPUs
-        kernel: whose driver it imitates: "oldest", "6.1", "6.12", "6.12-nul", "7.2", "7.3" or "dkms"
+        kernel: whose driver it imitates: "oldest", "6.1", "6.12", "6.12-nul", "7.2", "7.3" or "dkms"; the
+            newest unless said, and for `machine` the one that is the likest to its own
         partitions: partitions of each GPU
         denied: further GPUs that may not be used, as in a container
+        machine: a machine as somebody found it, with its own GPUs and files; `machines()` has the names
+        visible: places of the GPUs of `machine` that may be used, as in a container; all unless said
     """
 
     def __init__(
-        self, gpus: int = 1, *, kernel: str = "7.3", partitions: int = 1, denied: int = 0
+        self,
+        gpus: int = 1,
+        *,
+        kernel: str | None = None,
+        partitions: int = 1,
+        denied: int = 0,
+        machine: str | None = None,
+        visible: list[int] | None = None,
     ) -> None:
-        self._machine = SimMachine(gpus=gpus, kernel=kernel, partitions=partitions, denied=denied)
+        self._machine = SimMachine(
+            gpus=gpus,
+            kernel=kernel,
+            partitions=partitions,
+            denied=denied,
+            machine=machine,
+            visible=visible,
+        )
 
     def __enter__(self) -> Machine:
         self._machine.activate()
@@ -188,4 +205,4 @@ class Machine:
         self._machine.remove_file(path)
 
 
-__all__ = ["EventFile", "Machine", "scenarios"]
+__all__ = ["EventFile", "Machine", "machines", "scenarios"]

@@ -3,8 +3,10 @@
 //! All of it is looked up by thread number, so it counts only while the call is known to wait:
 //! until its answer the thread cannot end but by being killed.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -12,6 +14,9 @@ use crate::event::Pid;
 
 /// Bit of `CAP_SYS_ADMIN` in a capability set.
 const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// Paths are read so many bytes at a time: a page is a multiple of it.
+const PIECE: usize = 256;
 
 /// What the kernel knows about the caller's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,52 @@ impl Caller {
             pid: Pid::in_namespace(host, namespaced),
             cap_sys_admin: same_namespace && effective & CAP_SYS_ADMIN != 0,
         })
+    }
+
+    /// The caller's `/dev/kfd`, by device and inode, if its `/dev` is that of the device `dev`.
+    pub(super) fn kfd_node(self, dev: u64) -> Option<(u64, u64)> {
+        let found = fs::metadata(format!("/proc/{}/root/dev/kfd", self.0)).ok()?;
+        (found.dev() == dev).then(|| (found.dev(), found.ino()))
+    }
+
+    /// The file that a path of the caller leads to, by device and inode, if it is there.
+    pub(super) fn file_at(self, directory: i32, path: u64) -> Option<(u64, u64)> {
+        let path = self.path(path)?;
+        let start = match directory {
+            libc::AT_FDCWD => "cwd".to_owned(),
+            directory => format!("fd/{directory}"),
+        };
+        let place = match path.strip_prefix("/") {
+            Ok(inside) => PathBuf::from(format!("/proc/{}/root", self.0)).join(inside),
+            Err(_) => PathBuf::from(format!("/proc/{}/{start}", self.0)).join(path),
+        };
+        let found = fs::metadata(place).ok()?;
+        Some((found.dev(), found.ino()))
+    }
+
+    /// A path in the caller's memory, read up to the ends of pages, since what lies behind it need
+    /// not be readable.
+    fn path(self, address: u64) -> Option<PathBuf> {
+        let mut bytes = Vec::new();
+        while bytes.len() < libc::PATH_MAX.unsigned_abs() as usize {
+            let at = address.checked_add(bytes.len() as u64)?;
+            let mut piece = [0; PIECE];
+            let room = PIECE - usize::try_from(at % PIECE as u64).ok()?;
+            self.read(at, &mut piece[..room]).ok()?;
+            let end = piece[..room].iter().position(|byte| *byte == 0);
+            bytes.extend_from_slice(&piece[..end.unwrap_or(room)]);
+            if end.is_some() {
+                return Some(PathBuf::from(OsString::from_vec(bytes)));
+            }
+        }
+        None
+    }
+
+    /// How a descriptor of the caller was opened (`O_ACCMODE`).
+    pub(super) fn access(self, fd: i32) -> Option<i32> {
+        let info = fs::read(format!("/proc/{}/fdinfo/{fd}", self.0)).ok()?;
+        let flags = std::str::from_utf8(field(&info, b"flags:")?).ok()?;
+        Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE)
     }
 
     /// Where a descriptor of the caller leads to, if it is a file of the device `dev`.

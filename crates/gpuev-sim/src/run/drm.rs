@@ -36,12 +36,12 @@ const VERSION_BYTES: usize = 64;
 /// Answers an ioctl on a DRM node of this GPU.
 pub(super) fn answer(call: &Call<'_>, device: &Device) -> Answer {
     #[allow(clippy::cast_possible_truncation)] // the number is the low byte
-    let number = call.notice.request as u8;
+    let number = call.ioctl.request as u8;
     let done = match number {
         VERSION => version(call),
         GET_CLIENT => get_client(call),
         // No capability: value 0.
-        GET_CAP => call.put(call.notice.argument.wrapping_add(8), &0u64.to_ne_bytes()),
+        GET_CAP => call.put(call.ioctl.argument.wrapping_add(8), &0u64.to_ne_bytes()),
         AMDGPU_INFO => info(call, device),
         _ => Err(libc::EINVAL),
     };
@@ -53,7 +53,7 @@ pub(super) fn answer(call: &Call<'_>, device: &Device) -> Answer {
 
 /// Names and numbers of the driver; each string goes where the caller has room for it.
 fn version(call: &Call<'_>) -> Result<(), i32> {
-    let mut bytes: [u8; VERSION_BYTES] = call.get(call.notice.argument)?;
+    let mut bytes: [u8; VERSION_BYTES] = call.get(call.ioctl.argument)?;
     let numbers = [3u32, call.driver.drm_minor(), 0];
     for (slot, value) in bytes.chunks_exact_mut(4).zip(numbers) {
         slot.copy_from_slice(&value.to_ne_bytes());
@@ -67,7 +67,7 @@ fn version(call: &Call<'_>) -> Result<(), i32> {
         }
         bytes[at..at + 8].copy_from_slice(&(text.len() as u64).to_ne_bytes());
     }
-    call.put(call.notice.argument, &bytes)
+    call.put(call.ioctl.argument, &bytes)
 }
 
 /// The one client: itself, authenticated.
@@ -76,12 +76,12 @@ fn get_client(call: &Call<'_>) -> Result<(), i32> {
     let mut bytes = [0u8; 40];
     bytes[4..8].copy_from_slice(&1u32.to_ne_bytes());
     bytes[8..16].copy_from_slice(&u64::from(identity.pid.host).to_ne_bytes());
-    call.put(call.notice.argument, &bytes)
+    call.put(call.ioctl.argument, &bytes)
 }
 
 /// `struct drm_amdgpu_info`: where the answer goes, how long it may be, what is asked.
 fn info(call: &Call<'_>, device: &Device) -> Result<(), i32> {
-    let request: [u8; 32] = call.get(call.notice.argument)?;
+    let request: [u8; 32] = call.get(call.ioctl.argument)?;
     let target = u64_at(&request, 0);
     let room = u32_at(&request, 8) as usize;
     if room == 0 || target == 0 {

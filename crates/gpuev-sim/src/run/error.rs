@@ -13,11 +13,13 @@ pub struct Error {
     what: String,
     source: io::Error,
     hint: Option<String>,
+    /// Whether it was the program that could not be executed.
+    exec: bool,
 }
 
 impl Error {
     pub(super) fn new(what: impl Into<String>, source: io::Error) -> Self {
-        Error { what: what.into(), source, hint: None }
+        Error { what: what.into(), source, hint: None, exec: false }
     }
 
     /// The program itself could not be started, though the machine stood.
@@ -27,7 +29,7 @@ impl Error {
             io::ErrorKind::PermissionDenied => Some("is it executable?"),
             _ => None,
         };
-        Error { what: format!("exec {program}"), source, hint: hint.map(str::to_owned) }
+        Error { what: format!("exec {program}"), source, hint: hint.map(str::to_owned), exec: true }
     }
 
     pub(super) fn from_report(report: &Report, layout: &Layout) -> Self {
@@ -49,7 +51,14 @@ impl Error {
             Stage::Directory => ("return to the working directory".to_owned(), None),
             Stage::Orphaned | Stage::Entered => ("start the program".to_owned(), None),
         };
-        Error { what, source, hint }
+        Error { what, source, hint, exec: false }
+    }
+
+    /// The exit code by which shells tell that a program could not be executed, if that is what
+    /// failed: 127 where there is none, else 126.
+    #[must_use]
+    pub fn exec_code(&self) -> Option<u8> {
+        self.exec.then_some(if self.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
     }
 
     /// What the operating system said.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::notice::Answer;
 use super::supervisor::Call;
+use crate::kfd::KfdProcess;
 
 const GET_VERSION: u8 = 0x01;
 const GET_CLOCK_COUNTERS: u8 = 0x05;
@@ -38,11 +39,11 @@ impl Arguments {
     /// # Errors
     /// The errno of an address that cannot be read.
     fn fetch(call: &Call<'_>) -> Result<Self, i32> {
-        let size = (call.notice.request >> 16 & 0x3FFF) as usize;
+        let size = (call.ioctl.request >> 16 & 0x3FFF) as usize;
         let mut arguments = Arguments { bytes: [0; ARGUMENTS], len: size.min(ARGUMENTS) };
-        if call.notice.request & GIVES != 0 {
+        if call.ioctl.request & GIVES != 0 {
             let target = &mut arguments.bytes[..arguments.len];
-            call.caller.read(call.notice.argument, target).map_err(|_| libc::EFAULT)?;
+            call.caller.read(call.ioctl.argument, target).map_err(|_| libc::EFAULT)?;
         }
         Ok(arguments)
     }
@@ -50,10 +51,10 @@ impl Arguments {
     /// # Errors
     /// The errno of an address that cannot be written.
     fn give_back(&self, call: &Call<'_>) -> Result<(), i32> {
-        if call.notice.request & TAKES == 0 {
+        if call.ioctl.request & TAKES == 0 {
             return Ok(());
         }
-        call.caller.write(call.notice.argument, &self.bytes[..self.len]).map_err(|_| libc::EFAULT)
+        call.caller.write(call.ioctl.argument, &self.bytes[..self.len]).map_err(|_| libc::EFAULT)
     }
 
     fn u32(&self, at: usize) -> u32 {
@@ -78,9 +79,9 @@ impl Arguments {
 }
 
 /// Answers an ioctl on `/dev/kfd`.
-pub(super) fn answer(call: &Call<'_>) -> Answer {
+pub(super) fn answer(call: &Call<'_>, process: &KfdProcess) -> Answer {
     #[allow(clippy::cast_possible_truncation)] // the number is the low byte
-    let number = call.notice.request as u8;
+    let number = call.ioctl.request as u8;
     if number >= BEYOND || number == 0 {
         return Answer::Fail(libc::ENOTTY);
     }
@@ -90,11 +91,11 @@ pub(super) fn answer(call: &Call<'_>) -> Answer {
     };
     let done = match number {
         GET_VERSION => get_version(call, &mut arguments),
-        GET_CLOCK_COUNTERS => get_clock_counters(call, &mut arguments),
-        GET_PROCESS_APERTURES_NEW => get_apertures(call, &mut arguments),
-        ACQUIRE_VM => known_gpu(call, arguments.u32(4)),
-        SMI_EVENTS => smi_events(call, &mut arguments),
-        AVAILABLE_MEMORY => available_memory(call, &mut arguments),
+        GET_CLOCK_COUNTERS => get_clock_counters(process, &mut arguments),
+        GET_PROCESS_APERTURES_NEW => get_apertures(call, process, &mut arguments),
+        ACQUIRE_VM => known_gpu(process, arguments.u32(4)),
+        SMI_EVENTS => smi_events(call, process, &mut arguments),
+        AVAILABLE_MEMORY => available_memory(call, process, &mut arguments),
         // The GPUs of this machine have no engine that could run anything.
         _ => Err(libc::EINVAL),
     };
@@ -105,8 +106,8 @@ pub(super) fn answer(call: &Call<'_>) -> Answer {
     }
 }
 
-fn known_gpu(call: &Call<'_>, gpu_id: u32) -> Result<(), i32> {
-    if call.driver.gpu_ids().contains(&gpu_id) { Ok(()) } else { Err(libc::EINVAL) }
+fn known_gpu(process: &KfdProcess, gpu_id: u32) -> Result<(), i32> {
+    if process.gpu_ids().contains(&gpu_id) { Ok(()) } else { Err(libc::EINVAL) }
 }
 
 fn get_version(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i32> {
@@ -116,10 +117,10 @@ fn get_version(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i32> {
     Ok(())
 }
 
-fn get_clock_counters(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i32> {
+fn get_clock_counters(process: &KfdProcess, arguments: &mut Arguments) -> Result<(), i32> {
     // A node without a GPU has no GPU clock, and the driver answers all the same.
     let now = crate::clock::boot_ns();
-    let gpu = known_gpu(call, arguments.u32(32)).map_or(0, |()| now / 10);
+    let gpu = known_gpu(process, arguments.u32(32)).map_or(0, |()| now / 10);
     arguments.put_u64(0, gpu);
     arguments.put_u64(8, now);
     arguments.put_u64(16, now);
@@ -128,8 +129,12 @@ fn get_clock_counters(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), 
 }
 
 /// The address ranges of GFX9 and later (`kfd_flat_memory.c`), the same for each GPU.
-fn get_apertures(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i32> {
-    let ids = call.driver.gpu_ids();
+fn get_apertures(
+    call: &Call<'_>,
+    process: &KfdProcess,
+    arguments: &mut Arguments,
+) -> Result<(), i32> {
+    let ids = process.gpu_ids();
     let (target, room) = (arguments.u64(0), arguments.u32(8));
     arguments.put_u32(8, u32::try_from(ids.len()).map_err(|_| libc::EINVAL)?);
     if room == 0 {
@@ -158,9 +163,13 @@ fn get_apertures(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i32> 
     Ok(())
 }
 
-fn available_memory(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i32> {
+fn available_memory(
+    call: &Call<'_>,
+    process: &KfdProcess,
+    arguments: &mut Arguments,
+) -> Result<(), i32> {
     let gpu_id = arguments.u32(8);
-    known_gpu(call, gpu_id)?;
+    known_gpu(process, gpu_id)?;
     let free = call.driver.device_of(gpu_id).map_or(0, |device| {
         let total = device.number("mem_info_vram_total").unwrap_or(0);
         total.saturating_sub(device.number("mem_info_vram_used").unwrap_or(0))
@@ -169,8 +178,8 @@ fn available_memory(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i3
     Ok(())
 }
 
-fn smi_events(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i32> {
-    let file = open_events(call, arguments.u32(0))?;
+fn smi_events(call: &Call<'_>, process: &KfdProcess, arguments: &mut Arguments) -> Result<(), i32> {
+    let file = open_events(call, process, arguments.u32(0))?;
     let number = call
         .listener
         .inject(&call.notice, file.as_fd())
@@ -179,11 +188,13 @@ fn smi_events(call: &Call<'_>, arguments: &mut Arguments) -> Result<(), i32> {
     Ok(())
 }
 
-fn open_events(call: &Call<'_>, gpu_id: u32) -> Result<OwnedFd, i32> {
+fn open_events(call: &Call<'_>, process: &KfdProcess, gpu_id: u32) -> Result<OwnedFd, i32> {
     let identity = call.caller.identity().map_err(|_| libc::ESRCH)?;
     // What was read under the thread's number counts only if the thread is still the same.
     if !call.listener.still_waits(&call.notice) {
         return Err(libc::ESRCH);
     }
-    call.driver.open_events(gpu_id, &call.privilege.client(identity))
+    process
+        .open_events(gpu_id, &call.privilege.client(identity))
+        .map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
 }

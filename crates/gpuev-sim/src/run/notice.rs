@@ -15,12 +15,47 @@ pub(super) struct Notice {
     id: u64,
     /// The calling thread, as this process numbers it; 0 if it cannot be seen from here.
     pub(super) thread: u32,
-    /// The ioctl's descriptor, in the caller's table.
+    pub(super) what: What,
+}
+
+/// Which system call it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    Ioctl(Ioctl),
+    /// The address of the path in the caller's memory, and the descriptor that it starts at.
+    Open {
+        directory: i32,
+        path: u64,
+    },
+}
+
+/// An ioctl.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ioctl {
+    /// The descriptor, in the caller's table.
     pub(super) fd: i32,
-    /// The ioctl's number.
+    /// The number.
     pub(super) request: u32,
-    /// The ioctl's argument: an address in the caller's memory.
+    /// The argument: an address in the caller's memory.
     pub(super) argument: u64,
+}
+
+impl What {
+    /// The kernel takes descriptors and numbers as 32 bits.
+    #[allow(clippy::cast_possible_truncation)]
+    fn of(data: &libc::seccomp_data) -> Self {
+        let [first, second, third, ..] = data.args;
+        match libc::c_long::from(data.nr) {
+            libc::SYS_ioctl => {
+                What::Ioctl(Ioctl { fd: first as i32, request: second as u32, argument: third })
+            }
+            libc::SYS_openat | libc::SYS_openat2 => {
+                What::Open { directory: first as i32, path: second }
+            }
+            // `open`, where there is one.
+            _ => What::Open { directory: libc::AT_FDCWD, path: first },
+        }
+    }
 }
 
 /// How a call ends.
@@ -60,17 +95,7 @@ impl Listener {
                 _ => Err(error),
             };
         }
-        let [fd, request, argument, ..] = raw.data.args;
-        Ok(Some(Notice {
-            id: raw.id,
-            thread: raw.pid,
-            // The kernel takes both as 32 bits.
-            #[allow(clippy::cast_possible_truncation)]
-            fd: fd as i32,
-            #[allow(clippy::cast_possible_truncation)]
-            request: request as u32,
-            argument,
-        }))
+        Ok(Some(Notice { id: raw.id, thread: raw.pid, what: What::of(&raw.data) }))
     }
 
     /// Whether the call still waits, so that what was found under its thread's number was its.

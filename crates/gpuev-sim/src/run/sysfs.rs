@@ -51,11 +51,6 @@ impl Device {
     }
 }
 
-/// The numbers of all GPUs that KFD knows, in the order of their nodes.
-pub(super) fn gpu_ids(root: &Path) -> Vec<u32> {
-    topology(root).filter_map(|node| id_of(&node)).filter(|id| *id != 0).collect()
-}
-
 fn id_of(node: &Path) -> Option<u32> {
     read(&node.join("gpu_id")).trim().parse().ok()
 }

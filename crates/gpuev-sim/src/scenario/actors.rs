@@ -6,7 +6,6 @@
 use super::Story;
 use super::events::{Effect, Job, Plan, ScenarioEvents};
 use crate::event::{Comm, DriverEvent, LOCATION_UNDEFINED, ResetCause, throttler, trigger};
-use crate::gpu::gpu_id;
 
 const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000_000;
@@ -30,6 +29,8 @@ pub(super) enum Actor {
     Fault,
     /// A memory violation.
     Violation,
+    /// A process starts, faults and ends.
+    Crash,
     /// Memory goes to the GPU and back.
     Migration,
     /// Queues of one process, or of several, are put off and come back.
@@ -57,6 +58,7 @@ fn cast(story: Story) -> &'static [(Actor, u64)] {
         ],
         Story::MigrationThrash => &[(Actor::Job, 60 * SECOND), (Actor::Migration, 5 * MILLISECOND)],
         Story::EvictionCascade => &[(Actor::Job, 5 * SECOND), (Actor::Eviction, 200 * MILLISECOND)],
+        Story::CrashLoop => &[(Actor::Crash, 100 * MILLISECOND)],
         Story::Training => &[(Actor::Step, 250 * MILLISECOND), (Actor::Checkpoint, 10 * SECOND)],
         Story::Mixed => &[
             (Actor::Job, 10 * SECOND),
@@ -111,6 +113,7 @@ pub(super) fn turn(events: &mut ScenarioEvents, actor: Actor, gpu: usize, now: u
         Actor::JobEnds => return job_ends(events, gpu, now),
         Actor::Fault => fault(events, gpu, now),
         Actor::Violation => violation(events, gpu, now),
+        Actor::Crash => crash(events, gpu, now),
         Actor::Migration => migration(events, gpu, now),
         Actor::Eviction => eviction(events, gpu, now),
         Actor::Thermal => throttled(events, gpu, now, &HOT),
@@ -238,6 +241,21 @@ fn violation(events: &mut ScenarioEvents, gpu: usize, now: u64) -> u64 {
     now
 }
 
+/// A life of some milliseconds.
+fn crash(events: &mut ScenarioEvents, gpu: usize, now: u64) -> u64 {
+    let job = new_job(events);
+    let start = DriverEvent::ProcessStart { pid: job.pid(), comm: job.comm };
+    events.plan(now, gpu, Plan::Raise(start, Effect::Busy(60)));
+    let waves = 1 + events.rng.below(64);
+    let fault = DriverEvent::VmFault { pid: job.pid(), comm: job.comm };
+    for wave in 0..waves {
+        events.raise(now + MILLISECOND + wave * 30 * MICROSECOND, gpu, fault);
+    }
+    let end = now + 5 * MILLISECOND;
+    events.raise(end, gpu, DriverEvent::ProcessEnd { pid: job.pid(), comm: job.comm });
+    end
+}
+
 /// Memory of a process on its way.
 struct Move {
     job: Job,
@@ -248,7 +266,7 @@ struct Move {
 
 /// A start and an end; gives the time of the end. One in 64 fails for lack of memory.
 fn migrates(events: &mut ScenarioEvents, gpu: usize, at: u64, what: &Move) -> u64 {
-    let id = gpu_id(gpu);
+    let id = events.gpus[gpu].kfd_id;
     let (from, to) = if what.to_gpu { (0, id) } else { (id, 0) };
     let Move { job, page, cause: trigger, .. } = *what;
     let pid = job.pid();

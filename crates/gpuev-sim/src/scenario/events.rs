@@ -103,6 +103,8 @@ pub struct ScenarioEvents {
     plans: BinaryHeap<Reverse<Planned>>,
     planned: u64,
     raised: u64,
+    /// When the burst began that goes on.
+    burst_ns: u64,
 }
 
 /// What a story remembers of a GPU.
@@ -110,6 +112,8 @@ pub struct ScenarioEvents {
 pub(super) struct GpuState {
     /// Which physical GPU.
     pub(super) device: usize,
+    /// KFD's id.
+    pub(super) kfd_id: u32,
     pub(super) jobs: Vec<Job>,
     pub(super) resets: u32,
     pub(super) throttles: u64,
@@ -119,9 +123,11 @@ pub(super) struct GpuState {
 }
 
 impl ScenarioEvents {
-    pub(super) fn new(scenario: Scenario, devices: Vec<usize>) -> Self {
-        let gpu = |device| GpuState {
+    /// On GPUs given by their physical GPU and KFD's id.
+    pub(super) fn new(scenario: Scenario, gpus: impl Iterator<Item = (usize, u32)>) -> Self {
+        let gpu = |(device, kfd_id)| GpuState {
             device,
+            kfd_id,
             jobs: Vec::new(),
             resets: 0,
             throttles: 0,
@@ -131,11 +137,12 @@ impl ScenarioEvents {
         let mut events = ScenarioEvents {
             scenario,
             rng: Rng::new(scenario.seed),
-            gpus: devices.into_iter().map(gpu).collect(),
+            gpus: gpus.map(gpu).collect(),
             next_pid: 4200,
             plans: BinaryHeap::with_capacity(256),
             planned: 0,
             raised: 0,
+            burst_ns: 0,
         };
         actors::enter(&mut events);
         events
@@ -150,15 +157,19 @@ impl ScenarioEvents {
         self.plan(at_ns, gpu, Plan::Raise(event, Effect::None));
     }
 
-    /// The time of the next event at the pace that was asked for.
-    fn paced(&self, story_ns: u64) -> u64 {
-        match self.scenario.rate {
+    /// The time of the next event at the pace that was asked for; all of a burst have one.
+    fn paced(&mut self, story_ns: u64) -> u64 {
+        if !self.raised.is_multiple_of(self.scenario.burst) {
+            return self.burst_ns;
+        }
+        self.burst_ns = match self.scenario.rate {
             None => story_ns,
             Some(rate) => {
                 let ns = u128::from(self.raised) * 1_000_000_000 / u128::from(rate);
                 u64::try_from(ns).unwrap_or(u64::MAX)
             }
-        }
+        };
+        self.burst_ns
     }
 }
 

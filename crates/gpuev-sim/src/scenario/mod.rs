@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(crate) use events::{Effect, Job};
 pub use events::{ScenarioEvent, ScenarioEvents};
 
-use crate::gpu::SimGpu;
+use crate::gpu::{SimGpu, gpu_id};
 
 /// What a story is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,13 +32,16 @@ pub enum Story {
     /// A training job's life on all GPUs: start, warm-up, steps, checkpoints, end; then the next. The machine
     /// is well: what throttles is the power limit.
     Training,
+    /// Processes that start, run into memory that is not theirs and end, again and again: nothing
+    /// but short lines, and the fatal ones last.
+    CrashLoop,
     /// Some of everything.
     Mixed,
 }
 
 impl Story {
     /// Every story.
-    pub const ALL: [Story; 8] = [
+    pub const ALL: [Story; 9] = [
         Story::Idle,
         Story::Thermal,
         Story::Reset,
@@ -46,6 +49,7 @@ impl Story {
         Story::MigrationThrash,
         Story::EvictionCascade,
         Story::Training,
+        Story::CrashLoop,
         Story::Mixed,
     ];
 
@@ -60,6 +64,7 @@ impl Story {
             Story::MigrationThrash => "migration-thrash",
             Story::EvictionCascade => "eviction-cascade",
             Story::Training => "training",
+            Story::CrashLoop => "crash-loop",
             Story::Mixed => "mixed",
         }
     }
@@ -85,6 +90,8 @@ pub struct Scenario {
     pub(crate) rate: Option<u64>,
     pub(crate) count: u64,
     pub(crate) duration_ns: u64,
+    pub(crate) burst: u64,
+    pub(crate) locks: bool,
 }
 
 /// The fastest that a scenario may be: events a second.
@@ -94,7 +101,15 @@ impl Scenario {
     /// A story at its own pace, without end, with seed 1.
     #[must_use]
     pub const fn new(story: Story) -> Self {
-        Scenario { story, seed: 1, rate: None, count: u64::MAX, duration_ns: u64::MAX }
+        Scenario {
+            story,
+            seed: 1,
+            rate: None,
+            count: u64::MAX,
+            duration_ns: u64::MAX,
+            burst: 1,
+            locks: false,
+        }
     }
 
     /// The story with this name.
@@ -147,16 +162,32 @@ impl Scenario {
         self
     }
 
+    /// Raises so many events at once, then none until it is the turn of the next that many: the
+    /// pace stays the same, and a reader finds them all at one time.
+    #[must_use]
+    pub const fn burst(mut self, events: u64) -> Self {
+        self.burst = if events == 0 { 1 } else { events };
+        self
+    }
+
+    /// Whether KFD is locked while one of the story's resets goes on, as the driver's is: nobody
+    /// may open `/dev/kfd` until it is over.
+    #[must_use]
+    pub const fn locks(mut self, locks: bool) -> Self {
+        self.locks = locks;
+        self
+    }
+
     /// The events on a machine with so many GPUs, at once: their times are those of the story,
     /// in nanoseconds from its beginning.
     #[must_use]
     pub fn events(&self, gpus: usize) -> ScenarioEvents {
-        ScenarioEvents::new(*self, (0..gpus).collect())
+        ScenarioEvents::new(*self, (0..gpus).map(|gpu| (gpu, gpu_id(gpu))))
     }
 
     /// As [`Scenario::events`] on the GPUs of a machine: partitions are reset together.
     pub(crate) fn events_on(&self, gpus: &[SimGpu]) -> ScenarioEvents {
-        ScenarioEvents::new(*self, gpus.iter().map(|gpu| gpu.device).collect())
+        ScenarioEvents::new(*self, gpus.iter().map(|gpu| (gpu.device, gpu.kfd_gpu_id)))
     }
 }
 

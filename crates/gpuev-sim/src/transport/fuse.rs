@@ -20,6 +20,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -29,6 +30,7 @@ use rustix::thread::UnshareFlags;
 use self::mount::Failure;
 use self::server::{Server, Shared};
 use super::{Control, Transport};
+use crate::kernel::Kernel;
 
 /// The event files of one machine.
 pub(crate) struct FuseFiles {
@@ -67,13 +69,13 @@ impl FuseFiles {
         Ok(FuseFiles { shared, mount, wake: Some(wake), server: Some(server) })
     }
 
-    /// A new event file whose `read()` gives at most so many bytes: the driver's end and the
-    /// client's.
+    /// A new event file of a driver's, opened by `pid`: the driver's end and the client's.
     pub(crate) fn open(
         self: &Arc<Self>,
-        read_limit: usize,
+        kernel: Kernel,
+        pid: u32,
     ) -> io::Result<(FuseTransport, OwnedFd)> {
-        let number = self.shared.add(read_limit);
+        let number = self.shared.add(kernel.read_bytes(), kernel.fifo_bytes(), pid);
         let transport = FuseTransport { files: Arc::clone(self), number };
         let name = protocol::file_name(number);
         // The driver hands out its file without FD_CLOEXEC.
@@ -123,6 +125,15 @@ impl Transport for FuseTransport {
 
     fn held(&mut self, _at_most: usize) -> io::Result<usize> {
         Ok(self.files.shared.held(self.number))
+    }
+
+    fn drop_if_full(&mut self, len: usize) -> Option<bool> {
+        Some(self.files.shared.drop_if_full(self.number, len))
+    }
+
+    fn fail_next_read(&mut self, errno: Errno) -> io::Result<()> {
+        self.files.shared.fail_next_read(self.number, errno);
+        Ok(())
     }
 
     fn push(&mut self, lines: &[u8]) -> io::Result<()> {

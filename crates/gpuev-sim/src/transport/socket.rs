@@ -133,7 +133,7 @@ fn grow_send_buffer(socket: BorrowedFd<'_>, capacity: usize) {
 
 impl Transport for SocketTransport {
     fn control(&mut self) -> Control {
-        let mut control = Control { mask: None, closed: self.send_backlog().is_err() };
+        let mut control = Control { closed: self.send_backlog().is_err(), ..Control::default() };
         let mut buffer = [0u8; 64];
         loop {
             match rustix::net::recv(&self.driver_end, &mut buffer[..], RecvFlags::DONTWAIT) {
@@ -168,6 +168,10 @@ impl Transport for SocketTransport {
         let sent = if self.backlog.is_empty() { self.send(lines)? } else { 0 };
         self.backlog.extend_from_slice(&lines[sent..]);
         Ok(())
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.driver_end.as_fd())
     }
 
     fn lags(&self) -> bool {

@@ -40,7 +40,7 @@ pub(crate) fn remove(tree: &Tree, device: &Device) -> io::Result<()> {
     }
     for gpu in device.gpus() {
         tree.remove(drm_parent(device, &gpu))?;
-        for (path, _) in drm_links(device, &gpu) {
+        for path in drm_links(&gpu) {
             tree.remove(path)?;
         }
         tree.remove(format!("dev/dri/card{}", gpu.card))?;
@@ -71,15 +71,13 @@ fn drm_parent(device: &Device, gpu: &SimGpu) -> String {
     format!("sys/devices/platform/amdgpu_xcp.{number}")
 }
 
-fn drm_links(device: &Device, gpu: &SimGpu) -> [(String, String); 4] {
-    let parent = drm_parent(device, gpu);
-    let card = format!("{parent}/drm/card{}", gpu.card);
-    let render = format!("{parent}/drm/renderD{}", gpu.render_minor);
+/// Links to a GPU's DRM nodes.
+fn drm_links(gpu: &SimGpu) -> [String; 4] {
     [
-        (format!("sys/class/drm/card{}", gpu.card), card.clone()),
-        (format!("sys/class/drm/renderD{}", gpu.render_minor), render.clone()),
-        (format!("sys/dev/char/226:{}", gpu.card), card),
-        (format!("sys/dev/char/226:{}", gpu.render_minor), render),
+        format!("sys/class/drm/card{}", gpu.card),
+        format!("sys/class/drm/renderD{}", gpu.render_minor),
+        format!("sys/dev/char/226:{}", gpu.card),
+        format!("sys/dev/char/226:{}", gpu.render_minor),
     ]
 }
 
@@ -89,14 +87,21 @@ fn add_drm(tree: &Tree, device: &Device, gpu: &SimGpu) -> io::Result<()> {
         (format!("card{}", gpu.card), gpu.card),
         (format!("renderD{}", gpu.render_minor), gpu.render_minor),
     ] {
-        let dir = format!("{parent}/drm/{name}");
-        tree.write(format!("{dir}/dev"), format!("226:{minor}\n"))?;
-        let uevent = format!("MAJOR=226\nMINOR={minor}\nDEVNAME=dri/{name}\nDEVTYPE=drm_minor\n");
-        tree.write(format!("{dir}/uevent"), uevent)?;
-        tree.link(&format!("{dir}/device"), &parent)?;
-        tree.write(format!("dev/dri/{name}"), "")?;
+        add_drm_node(tree, &parent, &name, &minor.to_string())?;
     }
-    drm_links(device, gpu).iter().try_for_each(|(path, target)| tree.link(path, target))
+    Ok(())
+}
+
+/// A DRM node of the device in the folder `parent`: its own folder, the links to it, and the node.
+pub(crate) fn add_drm_node(tree: &Tree, parent: &str, name: &str, minor: &str) -> io::Result<()> {
+    let dir = format!("{parent}/drm/{name}");
+    tree.write(format!("{dir}/dev"), format!("226:{minor}\n"))?;
+    let uevent = format!("MAJOR=226\nMINOR={minor}\nDEVNAME=dri/{name}\nDEVTYPE=drm_minor\n");
+    tree.write(format!("{dir}/uevent"), uevent)?;
+    tree.link(&format!("{dir}/device"), parent)?;
+    tree.link(&format!("sys/class/drm/{name}"), &dir)?;
+    tree.link(&format!("sys/dev/char/226:{minor}"), &dir)?;
+    tree.write(format!("dev/dri/{name}"), "")
 }
 
 fn write_identity(tree: &Tree, device: &Device, dir: &str) -> io::Result<()> {

@@ -3,6 +3,7 @@
 //! As in sysfs, folders of devices are under `sys/devices` and all else is links to them.
 
 pub(crate) mod device;
+pub(crate) mod found;
 pub(crate) mod hwmon;
 pub(crate) mod process;
 pub(crate) mod system;

@@ -10,17 +10,13 @@ use crate::kernel::Kernel;
 /// `CapEff` of root, up to `CAP_CHECKPOINT_RESTORE`.
 pub(crate) const ALL_CAPABILITIES: u64 = 0x1ff_ffff_ffff;
 
+/// The kernel and its users.
 pub(crate) fn write(tree: &Tree, kernel: Kernel) -> io::Result<()> {
     write_proc(tree, kernel)?;
-    write_module(tree, kernel)?;
-    tree.mkdir(format!("{KFD}/proc"))?;
-    tree.write(format!("{KFD}/dev"), "511:0\n")?;
-    tree.link("sys/class/kfd/kfd", KFD)?;
     for dir in ["sys/class/drm", "sys/class/hwmon", "sys/bus/pci/devices", "dev/dri"] {
         tree.mkdir(dir)?;
     }
     tree.write("sys/class/drm/version", "drm 1.1.0 20060810\n")?;
-    tree.write("dev/kfd", "")?;
     let users = "root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000::/home/alice:/bin/bash\n";
     tree.write("etc/passwd", users)?;
     tree.write("etc/group", "root:x:0:\nvideo:x:44:alice\nrender:x:105:alice\nalice:x:1000:\n")
@@ -47,12 +43,21 @@ fn write_proc(tree: &Tree, kernel: Kernel) -> io::Result<()> {
     tree.write("proc/self/uid_map", "         0          0 4294967295\n")
 }
 
-fn write_module(tree: &Tree, kernel: Kernel) -> io::Result<()> {
+/// KFD, without any node.
+pub(crate) fn write_kfd(tree: &Tree) -> io::Result<()> {
+    tree.mkdir(format!("{KFD}/proc"))?;
+    tree.write(format!("{KFD}/dev"), "511:0\n")?;
+    tree.link("sys/class/kfd/kfd", KFD)?;
+    tree.write("dev/kfd", "")
+}
+
+/// The driver as a module.
+pub(crate) fn write_module(tree: &Tree, kernel: Kernel) -> io::Result<()> {
     tree.write("sys/module/amdgpu/refcnt", "12\n")?;
     tree.write("sys/module/amdgpu/initstate", "live\n")?;
     match kernel {
         // Only the out-of-tree driver has a version of its own.
         Kernel::Dkms => tree.write("sys/module/amdgpu/version", "6.14.14\n"),
-        kernel => tree.write("sys/module/amdgpu/version", format!("{}\n", kernel.release())),
+        _ => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ mod captures;
 mod client;
 mod close;
 mod files;
+mod kfd;
 mod lines;
 mod machine;
 mod mask;

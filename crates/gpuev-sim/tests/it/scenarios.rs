@@ -25,7 +25,7 @@ fn the_same_seed_tells_the_same_story() {
 
 #[test]
 fn each_story_is_about_what_it_says() {
-    let about: [(Story, &[u32]); 8] = [
+    let about: [(Story, &[u32]); 9] = [
         (Story::Idle, &[]),
         (Story::Thermal, &[2, 12]),
         (Story::Reset, &[3, 4, 12]),
@@ -33,6 +33,7 @@ fn each_story_is_about_what_it_says() {
         (Story::MigrationThrash, &[5, 6, 11, 12]),
         (Story::EvictionCascade, &[9, 10, 12]),
         (Story::Training, &[2, 5, 6, 7, 8, 9, 10, 11, 12]),
+        (Story::CrashLoop, &[1, 12]),
         (Story::Mixed, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
     ];
     for (story, ids) in about {
@@ -83,6 +84,34 @@ fn processes_act_while_they_live() {
             }
         }
     }
+}
+
+/// Hundreds of short lines that a reader finds at once, more than it hands out at a time.
+#[test]
+fn a_burst_becomes_readable_at_once() {
+    let machine = SimMachine::builder().gpus(2).build().unwrap();
+    let files: Vec<_> = (0..2).map(|gpu| open(&machine, gpu, &Client::root(), u64::MAX)).collect();
+    let crashes = Scenario::new(Story::CrashLoop).rate(1_000).burst(800).count(1_600);
+    let mut at: Vec<u64> = crashes.events(2).map(|one| one.at_ns).collect();
+    assert_eq!((at[0], at[799], at[800], at[1_599]), (0, 0, 800_000_000, 800_000_000));
+    at.dedup();
+    assert_eq!(at.len(), 2);
+    let truth = machine.play(crashes.count(800)).unwrap().join();
+    assert_eq!(truth.total(), 800);
+    for (gpu, file) in files.iter().enumerate() {
+        let text = drain(file);
+        let lines = truth.count(gpu, 1) + truth.count(gpu, 12) + truth.count(gpu, 13);
+        assert_eq!(text.lines().count() as u64, lines);
+        assert!(lines > 256 && text.len() < 22 * text.lines().count());
+    }
+    // The pace of a story without a rate is its own, in steps.
+    let own: Vec<u64> = crashes_at_own_pace().map(|one| one.at_ns).collect();
+    assert!(own.chunks(100).all(|burst| burst.iter().all(|at| *at == burst[0])));
+    assert!(own[100] > own[0]);
+}
+
+fn crashes_at_own_pace() -> impl Iterator<Item = ScenarioEvent> {
+    Scenario::new(Story::CrashLoop).burst(100).count(1_000).events(1)
 }
 
 #[test]

@@ -9,6 +9,8 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::protocol::{self, Answer, Request, op};
+use crate::clock::boot_ns;
+use crate::line::Line;
 use crate::transport::Control;
 
 /// `EPOLLIN | EPOLLRDNORM`, all that the driver's `poll` ever says.
@@ -43,10 +45,46 @@ struct File {
     /// The newest mask that the engine has not fetched yet.
     mask: Option<u64>,
     poll_handle: Option<u64>,
+    /// What the next reads fail with.
+    failures: VecDeque<Errno>,
+    drops: Drops,
     opened: bool,
     released: bool,
     /// The driver's end is gone.
     ended: bool,
+}
+
+/// Drops of AMD's own driver, which tells of them.
+#[derive(Default)]
+struct Drops {
+    /// Bytes of the FIFO.
+    capacity: usize,
+    /// Who opened the file.
+    pid: u32,
+    /// Lines that were dropped and not told of.
+    untold: u64,
+    /// Lines that told of drops, since the engine last asked, and their bytes.
+    reports: u64,
+    report_bytes: u64,
+}
+
+impl File {
+    /// What `read()` of AMD's own driver does last: it puts a line with the number of drops in,
+    /// for the next `read()`, and wakes nobody.
+    fn tell_of_drops(&mut self) {
+        if self.drops.untold == 0 {
+            return;
+        }
+        let mut line = Line::new();
+        line.write_dropped(boot_ns(), self.drops.pid, self.drops.untold);
+        let line = line.as_bytes();
+        if self.fifo.len() + line.len() <= self.drops.capacity {
+            self.fifo.extend(line);
+            self.drops.untold = 0;
+            self.drops.reports += 1;
+            self.drops.report_bytes += line.len() as u64;
+        }
+    }
 }
 
 impl Shared {
@@ -55,7 +93,7 @@ impl Shared {
     }
 
     /// A new file's number.
-    pub(super) fn add(&self, read_limit: usize) -> u64 {
+    pub(super) fn add(&self, read_limit: usize, capacity: usize, pid: u32) -> u64 {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
@@ -64,6 +102,8 @@ impl Shared {
             read_limit,
             mask: None,
             poll_handle: None,
+            failures: VecDeque::new(),
+            drops: Drops { capacity, pid, ..Drops::default() },
             opened: false,
             released: false,
             ended: false,
@@ -76,13 +116,34 @@ impl Shared {
         let mut state = self.lock();
         let gone = state.closed;
         match state.files.get_mut(&number) {
-            Some(file) => Control { mask: file.mask.take(), closed: file.released || gone },
-            None => Control { mask: None, closed: true },
+            Some(file) => Control {
+                mask: file.mask.take(),
+                closed: file.released || gone,
+                drop_reports: std::mem::take(&mut file.drops.reports),
+                drop_report_bytes: std::mem::take(&mut file.drops.report_bytes),
+            },
+            None => Control { closed: true, ..Control::default() },
         }
     }
 
     pub(super) fn held(&self, number: u64) -> usize {
         self.lock().files.get(&number).map_or(0, |file| file.fifo.len())
+    }
+
+    /// Drops a line unless there is room for it and no drop is yet to be told of; whether it did.
+    pub(super) fn drop_if_full(&self, number: u64, len: usize) -> bool {
+        let mut state = self.lock();
+        let Some(file) = state.files.get_mut(&number) else { return false };
+        let full = file.drops.untold > 0 || file.fifo.len() + len > file.drops.capacity;
+        file.drops.untold += u64::from(full);
+        full
+    }
+
+    /// Has the next read fail.
+    pub(super) fn fail_next_read(&self, number: u64, errno: Errno) {
+        if let Some(file) = self.lock().files.get_mut(&number) {
+            file.failures.push_back(errno);
+        }
     }
 
     /// Puts lines into the FIFO; whether somebody is to be woken.
@@ -256,11 +317,16 @@ impl<'a> Server<'a> {
     fn read(&self, request: &Request<'_>) -> Result<Vec<u8>, Errno> {
         let mut state = self.shared.lock();
         let file = state.files.get_mut(&request.handle()).ok_or(Errno::NODEV)?;
+        if let Some(errno) = file.failures.pop_front() {
+            return Err(errno);
+        }
         if file.fifo.is_empty() {
             return if file.ended { Ok(Vec::new()) } else { Err(Errno::AGAIN) };
         }
         let taken = request.read_size().min(file.fifo.len()).min(file.read_limit);
-        Ok(file.fifo.drain(..taken).collect())
+        let bytes = file.fifo.drain(..taken).collect();
+        file.tell_of_drops();
+        Ok(bytes)
     }
 
     /// `kfd_smi_ev_write`: the first 8 bytes are the mask; less is `EFAULT`.
