@@ -9,8 +9,9 @@ use gpuev::{DEFAULT_LIMIT, EventType, Filter, Machine, Monitor};
 
 fn main() -> gpuev::Result<()> {
     let resets = [EventType::GpuPreReset, EventType::GpuPostReset];
-    let builder = Monitor::builder(&Machine::host()).types(resets);
-    let (_monitor, items) = builder.start_with(Filter::new(), DEFAULT_LIMIT)?;
+    let wanted = Filter::new().types(resets, false);
+    let builder = Monitor::builder(&Machine::host());
+    let (_monitor, items) = builder.start_with(wanted, DEFAULT_LIMIT)?;
     // Pairs starts with their ends; what never ends is told too.
     let mut spans = Spans::new(Limits::default());
     for item in items {

@@ -4,11 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::EventMask;
-use crate::framing::{self, LONGEST_LINE};
+use crate::framing;
 
 /// Room for one read: the largest FIFO (8192 bytes since Linux 6.13) twice, so that a read takes all that
 /// is held even where a later kernel holds more.
 const READ_SIZE: usize = 16 * 1024;
+/// The size that the buffer has as a rule: a read behind the tail of another.
+const USUAL_SIZE: usize = 2 * READ_SIZE;
 
 /// An open event file and the bytes read from it that are not yet handed out.
 ///
@@ -17,7 +19,8 @@ const READ_SIZE: usize = 16 * 1024;
 /// read. Dropping it closes the file.
 #[derive(Debug)]
 pub struct EventFile {
-    fd: OwnedFd,
+    /// `None` once closed.
+    fd: Option<OwnedFd>,
     /// Allocated by the first read: a file that never fires costs nothing.
     buffer: Vec<u8>,
     start: usize,
@@ -33,7 +36,7 @@ impl EventFile {
     /// That of `fcntl`.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-        Ok(Self { fd, buffer: Vec::new(), start: 0, end: 0, drained: false })
+        Ok(Self { fd: Some(fd), buffer: Vec::new(), start: 0, end: 0, drained: false })
     }
 
     /// Sets which events the driver queues from now on; those already queued stay.
@@ -43,7 +46,8 @@ impl EventFile {
     /// written in one call: the driver would take a rest as another mask.
     pub fn set_mask(&self, mask: EventMask) -> io::Result<()> {
         let bytes = mask.bits().to_ne_bytes();
-        match rustix::io::retry_on_intr(|| rustix::io::write(&self.fd, &bytes))? {
+        let fd = self.open()?;
+        match rustix::io::retry_on_intr(|| rustix::io::write(fd, &bytes))? {
             8 => Ok(()),
             _ => Err(io::Error::new(io::ErrorKind::WriteZero, "the driver took part of the mask")),
         }
@@ -56,8 +60,9 @@ impl EventFile {
     /// error of `read`, `EINTR` retried.
     pub fn read(&mut self) -> io::Result<usize> {
         self.make_room();
+        let fd = self.fd.as_ref().ok_or_else(closed)?;
         let room = &mut self.buffer[self.end..self.end + READ_SIZE];
-        match rustix::io::retry_on_intr(|| rustix::io::read(&self.fd, &mut *room)) {
+        match rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut *room)) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.end += count;
@@ -111,23 +116,46 @@ impl EventFile {
         &self.buffer[self.start..self.end]
     }
 
-    /// Moves what is left to the front. The caller may have taken no message since the last read; the
-    /// buffer then grows by one read, which is the caller's choice.
+    /// Closes the file. What was read stays.
+    pub fn close(&mut self) {
+        self.fd = None;
+    }
+
+    fn open(&self) -> io::Result<&OwnedFd> {
+        self.fd.as_ref().ok_or_else(closed)
+    }
+
+    /// Makes room for one read. The caller may have taken no message since the last one; the buffer then grows, which
+    /// is the caller's choice. What it has grown to beyond [`USUAL_SIZE`] is given back once all is taken.
     fn make_room(&mut self) {
-        if self.start > 0 {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if self.buffer.len() > USUAL_SIZE {
+                self.buffer = Vec::new();
+            }
+        } else if self.start >= self.buffer.len() / 2 {
+            // Each byte is moved once for a byte that was taken.
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        let wanted = self.end.max(LONGEST_LINE) + READ_SIZE;
         if self.buffer.len() < self.end + READ_SIZE {
-            self.buffer.resize(wanted, 0);
+            let size = (self.end + READ_SIZE).max(USUAL_SIZE).next_power_of_two();
+            self.buffer.resize(size, 0);
         }
     }
 }
 
+fn closed() -> io::Error {
+    rustix::io::Errno::BADF.into()
+}
+
 impl AsFd for EventFile {
+    /// The file.
+    ///
+    /// # Panics
+    /// After [`close`](EventFile::close): there is no file any more.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.as_ref().expect("a closed event file should not be polled").as_fd()
     }
 }

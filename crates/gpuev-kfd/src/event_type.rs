@@ -111,6 +111,14 @@ impl EventMask {
     /// `CAP_SYS_ADMIN`; without effect, and harmless, everywhere else.
     pub const ALL_PROCESSES_BIT: u64 = 1 << 63;
 
+    /// Every number that no [`EventType`] has.
+    pub const UNNAMED: Self = Self(Self::ALL.0 & !((1 << EventType::ALL.len()) - 1));
+
+    /// The number under which AMD's own driver is said to tell how many events it dropped.
+    pub const DROPPED_EVENTS_ID: u32 = 14;
+    /// The bit of [`DROPPED_EVENTS_ID`](Self::DROPPED_EVENTS_ID).
+    pub const DROPPED_EVENTS: Self = Self(1 << (Self::DROPPED_EVENTS_ID - 1));
+
     /// The mask with exactly these bits.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
@@ -135,10 +143,22 @@ impl EventMask {
         Self(self.0 | Self::ALL_PROCESSES_BIT)
     }
 
+    /// The events of either mask.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether `event` is let through.
     #[must_use]
     pub const fn contains(self, event: EventType) -> bool {
-        self.0 & 1 << (event.id() - 1) != 0
+        self.contains_id(event.id())
+    }
+
+    /// Whether the event with the driver's number `id` is let through. The mask has bits for 1 to 63.
+    #[must_use]
+    pub const fn contains_id(self, id: u32) -> bool {
+        id >= 1 && id < 64 && self.0 & 1 << (id - 1) != 0
     }
 }
 

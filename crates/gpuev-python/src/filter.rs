@@ -5,14 +5,14 @@ use gpuev::{EventType, Filter, Severity};
 /// Those of `types` (the driver's numbers) and, with `unknown`, of later kernels, of these processes, at least
 /// this severe; all where nothing is said.
 pub(crate) fn filter(
-    types: Option<&[u32]>,
+    types: Option<Vec<u32>>,
     unknown: bool,
     pids: Option<Vec<u32>>,
     severity: Option<usize>,
 ) -> Filter {
     let mut filter = Filter::new();
     if let Some(types) = types {
-        filter = filter.types(types.iter().filter_map(|id| EventType::from_id(*id)), unknown);
+        filter = filter.types(types.into_iter().filter_map(EventType::from_id), unknown);
     }
     if let Some(pids) = pids {
         filter = filter.pids(pids);

@@ -59,7 +59,7 @@ impl HistoryEntries {
         to_unix_ns: Option<i64>,
         spans: bool,
     ) -> PyResult<Self> {
-        let wanted = filter(types.as_deref(), unknown, pids, severity);
+        let wanted = filter(types, unknown, pids, severity);
         let mut query = Query::new();
         if let Some(from) = from_unix_ns {
             query = query.from_unix_ns(from);

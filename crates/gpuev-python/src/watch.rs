@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use gpuev::{Error, ErrorKind, EventType, Filter, Item, Monitor, Subscription};
+use gpuev::{Error, ErrorKind, Filter, Item, Monitor, Subscription};
 use pyo3::prelude::*;
 
 use crate::error::raise;
@@ -35,7 +35,6 @@ fn lock(open: &Place) -> MutexGuard<'_, Option<Open>> {
 
 /// What is wanted.
 struct Wanted {
-    types: Option<(Vec<EventType>, bool)>,
     gpus: Option<Vec<Gpu>>,
     filter: Filter,
     limit: usize,
@@ -46,12 +45,8 @@ impl Wanted {
         let chosen = self.gpus.as_ref().and_then(|gpus| gpus.first());
         let machine = chosen.map_or_else(current, |gpu| gpu.machine.clone());
         let mut monitor = Monitor::builder(&machine);
-        // Unknown types have no bit of their own: for them the driver is asked for all.
-        if let Some((types, false)) = &self.types {
-            monitor = monitor.types(types.iter().copied());
-        }
         if let Some(gpus) = &self.gpus {
-            monitor = monitor.gpus(gpus.iter().map(|gpu| gpu.gpu.id));
+            monitor = monitor.gpus(gpus.iter().map(|gpu| &gpu.gpu));
         }
         let (monitor, subscription) = monitor.start_with(self.filter, self.limit)?;
         Ok(Open { monitor, subscription })
@@ -73,11 +68,9 @@ impl Stream {
         severity: Option<usize>,
         limit: Option<usize>,
     ) -> PyResult<Self> {
-        let filter = filter(types.as_deref(), unknown, pids, severity);
-        let types =
-            types.map(|ids| (ids.into_iter().filter_map(EventType::from_id).collect(), unknown));
+        let filter = filter(types, unknown, pids, severity);
         let limit = limit.unwrap_or(gpuev::DEFAULT_LIMIT);
-        let wanted = Wanted { types, gpus, filter, limit };
+        let wanted = Wanted { gpus, filter, limit };
         let open = quietly(py, || wanted.open()).map_err(|error| raise(py, &error))?;
         Ok(Self { open: Local::new(Mutex::new(Some(open))) })
     }

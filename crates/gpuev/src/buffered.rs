@@ -53,9 +53,10 @@ impl BufferedReader {
         let reader = EventReader::open(machine, gpu, mask)?;
         let drain = shared_drain()?;
         let subscriber = Subscriber::new(Filter::new(), limit);
-        subscriber.filled_by(drain.shared());
-        let subscription = Subscription::new(Arc::clone(&subscriber));
-        let drained = drain.add(reader, Subscribers::of(subscriber), None)?;
+        let subscribers = Subscribers::with_mask_of_reader();
+        drain.subscribe(&subscribers, Arc::clone(&subscriber));
+        let drained = drain.add(reader, subscribers, None)?;
+        let subscription = Subscription::new(subscriber);
         Ok(Self { gpu: gpu.id, subscription, drained: Some(drained), drain: Some(drain) })
     }
 
@@ -65,7 +66,7 @@ impl BufferedReader {
         self.gpu
     }
 
-    /// Subscribes to `mask` from now on.
+    /// Subscribes to `mask` from now on. What the driver has already queued still comes.
     ///
     /// # Errors
     /// Where the driver refuses.

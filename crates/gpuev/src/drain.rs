@@ -1,77 +1,37 @@
 //! The thread that empties every FIFO the moment it fills.
 //!
-//! It sleeps in `epoll_wait` and does nothing else than read, decode and queue: the driver's 8 KiB last for
+//! It sleeps until a FIFO fills and does nothing else than read, decode and queue: the driver's 8 KiB last for
 //! some 170 events, less than two milliseconds at 100,000 a second. It never waits for a subscriber, and not for
 //! the names of processes that it has not met: a second thread looks them up, while what was read behind the
-//! event in question stays in its reader. A subscriber who waits does this work himself meanwhile ([`lead`]).
-//!
-//! Files are watched for edges, so that an event wakes one thread: whoever is woken reads until the driver holds no
-//! more, or leaves the file in `Sources::ready`.
+//! event in question stays in its reader. A subscriber that waits runs the same loop meanwhile ([`inline`]).
 
-mod lead;
+#[cfg(all(test, not(gpuev_shuttle)))]
+mod delays;
+mod inline;
+mod poller;
 mod source;
+mod subscribers;
 
-use std::collections::HashMap;
-use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::Duration;
-
-use rustix::event::{EventfdFlags, Timespec, epoll};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crate::event::{Gap, GapCause};
-use crate::fork::Descriptor;
 use crate::pace::Pace;
-use crate::reader::{Answer, Question};
+use crate::queue::{Queue, Waited};
+use crate::reader::{Answer, BETWEEN_FAILURES, PendingLookup};
 use crate::subscription::Subscriber;
+use crate::sync::mpsc::{self, Receiver, Sender};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Anchor;
 use crate::{Error, EventMask, EventReader, GpuId, Result};
+use poller::{Poller, Ready, Room};
+pub(crate) use poller::{WakeUp, raise};
+pub(crate) use source::{Closed, Left};
 use source::{OnRemoved, Progress, Source};
-
-/// The epoll entry that wakes a thread: to go on with what is ready, to look at its queue, or to end.
-const WAKE: u64 = u64::MAX;
-/// Files that one turn looks at. More wait for the next, or for another thread.
-const MOST_FILES: usize = 64;
-/// Room for what is to be done in a turn.
-type Room = [MaybeUninit<epoll::Event>; MOST_FILES];
-const FREE_ROOM: Room = [const { MaybeUninit::uninit() }; MOST_FILES];
-const EDGES: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
-
-/// Subscribers of one or several readers.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Subscribers(Arc<Mutex<Vec<Arc<Subscriber>>>>);
-
-impl Subscribers {
-    pub(crate) fn of(subscriber: Arc<Subscriber>) -> Self {
-        Self(Arc::new(Mutex::new(vec![subscriber])))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Subscriber>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn add(&self, subscriber: Arc<Subscriber>) {
-        self.lock().push(subscriber);
-    }
-
-    pub(crate) fn filled_by(&self, drain: &Drain) {
-        self.lock().iter().for_each(|subscriber| subscriber.filled_by(drain.shared()));
-    }
-
-    pub(crate) fn close(&self) {
-        self.lock().drain(..).for_each(|subscriber| subscriber.close());
-    }
-
-    /// Tells all of a gap, at once.
-    pub(crate) fn tell(&self, gap: &Gap) {
-        for subscriber in self.lock().iter() {
-            subscriber.offer_gap(gap);
-            subscriber.wake();
-        }
-    }
-}
+use subscribers::Wakers;
+pub(crate) use subscribers::{Feed, Subscribers};
 
 /// The thread and what it drains.
 #[derive(Debug)]
@@ -82,35 +42,37 @@ pub(crate) struct Drain {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    epoll: Descriptor,
-    wake: Arc<Descriptor>,
+    poller: Poller,
     sources: Mutex<Sources>,
-    /// Nobody leads any more, or all is to end.
-    left: Condvar,
+    /// No subscriber drains any more, or all is to end.
+    inline_over: Condvar,
     /// To the thread that looks names up.
-    errands: Sender<Errand>,
+    slow_work: Sender<SlowWork>,
 }
 
 #[derive(Debug, Default)]
 struct Sources {
-    by_token: HashMap<u64, Source>,
+    by_token: BTreeMap<u64, Source>,
     next_token: u64,
-    /// Those that can go on: their question was answered, or they have more than is handed out at a time.
-    ready: Vec<u64>,
+    /// Those that can go on: their name was looked up, or they have more than is handed out at a time. A thread that
+    /// looks here before it sleeps does not sleep.
+    unfinished: Vec<u64>,
+    /// Those whose read has failed.
+    to_retry: Vec<u64>,
     pace: Pace,
-    /// A subscriber waits in the place of the draining thread.
-    led: bool,
-    /// The draining thread waits until nobody leads. To notify nobody would be a system call an event, too.
-    awaits_leave: bool,
+    /// A subscriber drains in the place of the draining thread.
+    inline: bool,
+    /// The draining thread waits until no subscriber drains. To notify nobody would be a system call an event, too.
+    awaits_inline: bool,
     stopped: bool,
 }
 
 /// What the draining thread has no time for.
 #[derive(Debug)]
-enum Errand {
+enum SlowWork {
     LookUp {
         token: u64,
-        question: Question,
+        lookup: PendingLookup,
     },
     /// The GPU is gone: hand out what is left and tell.
     End(Box<Source>),
@@ -129,28 +91,16 @@ impl Drain {
     /// # Errors
     /// Where no descriptor or thread is left.
     pub(crate) fn start() -> Result<Self> {
-        let failed = |what: &'static str| {
-            move |error: rustix::io::Errno| Error::io(what, std::io::Error::from(error))
-        };
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("epoll_create"))?;
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let wake = rustix::event::eventfd(0, flags).map_err(failed("eventfd"))?;
-        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), EDGES)
-            .map_err(failed("epoll_ctl"))?;
-        let (errands, sent) = mpsc::channel();
-        let shared = Arc::new(Shared {
-            epoll: epoll.into(),
-            wake: Arc::new(wake.into()),
-            sources: Mutex::default(),
-            left: Condvar::new(),
-            errands,
-        });
+        let (slow_work, received) = mpsc::channel();
+        let shared = Arc::new(Shared::new(Poller::new()?, slow_work));
         // Nobody waits for its end, as a file may take long; without the other thread it has nothing to do.
         let asked_by = Arc::downgrade(&shared);
-        spawn("gpuev-names", move || run_errands(&asked_by, &sent))?;
+        spawn("gpuev-names", move || do_slow_work(&asked_by, &received))?;
         let thread = spawn("gpuev-drain", {
             let shared = Arc::clone(&shared);
-            move || shared.run()
+            move || {
+                shared.work(None, None);
+            }
         })?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -159,7 +109,7 @@ impl Drain {
     /// `on_removed` is given the reader.
     ///
     /// # Errors
-    /// Where the kernel cannot watch another file.
+    /// Where the kernel cannot watch another file, or the driver refuses the mask.
     pub(crate) fn add(
         &self,
         reader: EventReader,
@@ -169,25 +119,26 @@ impl Drain {
         let mut sources = self.shared.lock();
         let token = sources.next_token;
         sources.next_token += 1;
-        epoll::add(&self.shared.epoll, &reader, epoll::EventData::new_u64(token), EDGES)
-            .map_err(|error| Error::io("epoll_ctl", error.into()))?;
-        sources.by_token.insert(token, Source::new(reader, subscribers, on_removed));
+        let mut source = Source::new(reader, subscribers, on_removed);
+        source.follow_mask()?;
+        self.shared.poller.add(&source, token)?;
+        sources.by_token.insert(token, source);
         Ok(Drained { shared: Arc::downgrade(&self.shared), token })
     }
 
-    /// What a subscriber can read with while he waits.
-    pub(crate) fn shared(&self) -> Weak<Shared> {
-        Arc::downgrade(&self.shared)
+    /// Adds `subscriber` to `subscribers`, whose readers are drained here. When this returns, the driver queues what it
+    /// wants.
+    pub(crate) fn subscribe(&self, subscribers: &Subscribers, subscriber: Arc<Subscriber>) {
+        subscribers.add(Arc::downgrade(&self.shared), subscriber);
+        self.shared.follow_masks();
     }
 }
 
 impl Drop for Drain {
     /// Ends the thread and closes every reader.
     fn drop(&mut self) {
-        self.shared.lock().stopped = true;
-        self.shared.wake();
-        self.shared.left.notify_all();
-        let own = std::thread::current().id();
+        self.shared.stop();
+        let own = thread::current().id();
         // The thread itself may be the last to let go: it ends by itself then.
         if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != own) {
             let _panicked = thread.join();
@@ -200,15 +151,13 @@ impl Drop for Drain {
 }
 
 impl Drained {
-    /// Stops draining and gives the reader back, what the driver holds handed out first; `None` where the GPU
-    /// was removed.
-    pub(crate) fn take(&self) -> Option<EventReader> {
+    /// Stops draining and closes the file, what the driver holds read first. Hands nothing out, so it takes no longer
+    /// than a read. `None` where the GPU was removed.
+    pub(crate) fn close(&self) -> Option<Closed> {
         let shared = self.shared.upgrade()?;
-        let mut source = shared.lock().by_token.remove(&self.token)?;
-        shared.unwatch(&source);
-        let _gone_anyway = source.fill();
-        source.finish();
-        Some(source.into_reader())
+        let source = shared.lock().by_token.remove(&self.token)?;
+        shared.poller.remove(&source);
+        Some(source.close())
     }
 
     /// Sets the reader's mask.
@@ -217,8 +166,8 @@ impl Drained {
     /// Where the driver refuses.
     pub(crate) fn set_mask(&self, mask: EventMask) -> Result<()> {
         let Some(shared) = self.shared.upgrade() else { return Ok(()) };
-        let sources = shared.lock();
-        sources.by_token.get(&self.token).map_or(Ok(()), |source| source.set_mask(mask))
+        let mut sources = shared.lock();
+        sources.by_token.get_mut(&self.token).map_or(Ok(()), |source| source.set_mask(mask))
     }
 
     /// Reads what the driver holds now and hands it out, without waiting for the threads.
@@ -228,9 +177,10 @@ impl Drained {
         loop {
             match progress {
                 Progress::Done => return,
+                Progress::Retry => return shared.follow(self.token, Progress::Retry),
                 Progress::More => {}
-                Progress::Asks { question, .. } => {
-                    shared.answer(self.token, &question, question.look_up());
+                Progress::Awaits { lookup, .. } => {
+                    shared.answer(self.token, &lookup, lookup.look_up());
                 }
                 Progress::Ended(source) => return source.end(),
             }
@@ -241,115 +191,159 @@ impl Drained {
 
 impl Drop for Drained {
     fn drop(&mut self) {
-        self.take();
+        if let Some(closed) = self.close() {
+            closed.finish();
+        }
     }
 }
 
 impl Shared {
+    fn new(poller: Poller, slow_work: Sender<SlowWork>) -> Self {
+        let (sources, inline_over) = (Mutex::default(), Condvar::new());
+        Self { poller, sources, inline_over, slow_work }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Sources> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file is open until the reader is dropped, so this cannot fail.
-    fn unwatch(&self, source: &Source) {
-        let _watched = epoll::delete(&self.epoll, source.as_fd());
+    /// Ends every loop.
+    fn stop(&self) {
+        self.lock().stopped = true;
+        self.poller.wake();
+        self.inline_over.notify_all();
     }
 
-    /// Wakes one of those who wait for events. Adding to an eventfd fails only where it is at its maximum, and is
-    /// an edge even then.
-    fn wake(&self) {
-        let _already_awake = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-
-    fn run(&self) {
-        let mut room = FREE_ROOM;
-        loop {
-            let timeout = match self.lock() {
-                sources if sources.stopped => return,
-                sources if sources.ready.is_empty() => None,
-                _ => Some(Duration::ZERO),
-            };
-            let Ok(events) = self.wait(&mut room, timeout) else { return };
-            if self.turn(events) {
-                self.pass_wake_on();
-            }
-            let mut sources = self.lock();
-            let pause = if sources.ready.is_empty() { sources.pace.pause() } else { None };
-            drop(sources);
-            if let Some(pause) = pause {
-                std::thread::sleep(pause);
-            }
-        }
-    }
-
-    /// Waits until something is to be done, at most `timeout`.
+    /// The loop that empties FIFOs: the draining thread runs it for good, a subscriber that waits runs it until its
+    /// `queue` holds something or `deadline` has passed. `None` at the end, and where a subscriber had better wait on
+    /// its queue.
     ///
-    /// # Errors
-    /// None while the epoll file is open, which is ours.
-    fn wait<'a>(
-        &self,
-        room: &'a mut Room,
-        timeout: Option<Duration>,
-    ) -> rustix::io::Result<&'a [epoll::Event]> {
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match epoll::wait(&self.epoll, room, timeout.as_ref()) {
-            Ok((events, _)) => Ok(events),
-            Err(rustix::io::Errno::INTR) => Ok(&[]),
-            Err(error) => Err(error),
+    /// What was read and can be handed out is in [`Sources::unfinished`], and no thread sleeps here while something is.
+    fn work(&self, queue: Option<&Queue>, deadline: Option<Instant>) -> Option<Waited> {
+        let mut room = Room::new();
+        loop {
+            // From here on, whoever puts something into the queue wakes this thread.
+            if let Some(waited) =
+                queue.and_then(|queue| queue.wake_elsewhere(self.poller.wake_up()))
+            {
+                return Some(waited);
+            }
+            let ready = match self.may_sleep(queue.is_some(), deadline) {
+                Sleep::AtMost(timeout) => self.poller.wait(&mut room, timeout).ok(),
+                Sleep::No(waited) => {
+                    queue.inspect(|queue| queue.wake_here());
+                    return waited;
+                }
+            };
+            queue.inspect(|queue| queue.wake_here());
+            let was_woken = self.turn(ready?);
+            if queue.is_none() {
+                if was_woken {
+                    self.pass_wake_up_on();
+                }
+                self.let_events_gather();
+            }
         }
     }
 
-    /// Does what `events` ask for and what was ready before. Tells whether somebody wanted to wake a thread.
-    fn turn(&self, events: &[epoll::Event]) -> bool {
-        let before = std::mem::take(&mut self.lock().ready);
-        let mut woken = false;
-        for event in events {
-            match event.data.u64() {
-                WAKE => woken = true,
-                token => self.follow(token, self.drain(token)),
+    /// How long a thread may sleep now.
+    fn may_sleep(&self, is_subscriber: bool, deadline: Option<Instant>) -> Sleep {
+        let mut sources = self.lock();
+        if sources.stopped || is_subscriber && sources.pace.pause().is_some() {
+            return Sleep::No(None);
+        }
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Sleep::No(Some(Waited::TimedOut));
+        }
+        if !sources.unfinished.is_empty() {
+            return Sleep::AtMost(Some(Duration::ZERO));
+        }
+        if !sources.to_retry.is_empty() {
+            return Sleep::AtMost(Some(
+                left.map_or(BETWEEN_FAILURES, |left| left.min(BETWEEN_FAILURES)),
+            ));
+        }
+        Sleep::AtMost(left)
+    }
+
+    /// In a storm, sleeps for a moment.
+    fn let_events_gather(&self) {
+        let mut sources = self.lock();
+        let pause = if sources.unfinished.is_empty() { sources.pace.pause() } else { None };
+        drop(sources);
+        if let Some(pause) = pause {
+            thread::sleep(pause);
+        }
+    }
+
+    /// Does what is `ready` and what was unfinished. Tells whether another thread wanted to wake one.
+    fn turn(&self, ready: impl Iterator<Item = Ready>) -> bool {
+        let (unfinished, to_retry) = {
+            let sources = &mut *self.lock();
+            (std::mem::take(&mut sources.unfinished), std::mem::take(&mut sources.to_retry))
+        };
+        let mut was_woken = false;
+        for ready in ready {
+            match ready {
+                Ready::Woken => was_woken = true,
+                Ready::File(token) => self.follow(token, self.drain(token)),
             }
         }
-        for token in before {
+        for token in to_retry {
+            self.follow(token, self.drain(token));
+        }
+        for token in unfinished {
             self.follow(token, self.hand_out(token));
         }
-        woken
+        was_woken
     }
 
     /// Sees that what a source needs to go on comes about.
     fn follow(&self, token: u64, progress: Progress) {
         match progress {
-            Progress::Done | Progress::Asks { anew: false, .. } => {}
-            Progress::More => self.lock().is_ready(token),
-            Progress::Asks { question, .. } => self.send(Errand::LookUp { token, question }),
-            Progress::Ended(source) => self.send(Errand::End(source)),
+            Progress::Done | Progress::Awaits { anew: false, .. } => {}
+            Progress::More => add_once(&mut self.lock().unfinished, token),
+            Progress::Retry => add_once(&mut self.lock().to_retry, token),
+            Progress::Awaits { lookup, .. } => self.send(SlowWork::LookUp { token, lookup }),
+            Progress::Ended(source) => self.send(SlowWork::End(source)),
         }
     }
 
     /// The thread behind it ends after this.
-    fn send(&self, errand: Errand) {
-        let _sent = self.errands.send(errand);
+    fn send(&self, work: SlowWork) {
+        let _sent = self.slow_work.send(work);
     }
 
     /// What the driver holds for one reader, to its subscribers.
     fn drain(&self, token: u64) -> Progress {
-        let sources = &mut *self.lock();
-        let Some(source) = sources.by_token.get_mut(&token) else { return Progress::Done };
-        if let Ok(read) = source.fill() {
-            sources.pace.read(read);
-            return self.hand_out_of(source, token);
+        let mut sources = self.lock();
+        let Sources { by_token, pace, .. } = &mut *sources;
+        let Some(source) = by_token.get_mut(&token) else { return Progress::Done };
+        match source.fill() {
+            Ok(read) => {
+                pace.read(read);
+                self.hand_out_locked(sources, token)
+            }
+            Err(_) => self.end(&mut sources, token),
         }
-        sources.by_token.remove(&token).map_or(Progress::Done, |source| {
-            self.unwatch(&source);
+    }
+
+    /// The file is broken: it is drained no more.
+    fn end(&self, sources: &mut Sources, token: u64) -> Progress {
+        let ended = sources.by_token.remove(&token);
+        ended.map_or(Progress::Done, |source| {
+            self.poller.remove(&source);
             Progress::Ended(Box::new(source))
         })
     }
 
     /// More of what a reader has read, to its subscribers.
     fn hand_out(&self, token: u64) -> Progress {
-        let mut sources = self.lock();
-        match sources.by_token.get_mut(&token) {
+        let sources = self.lock();
+        match sources.by_token.get(&token) {
             None => Progress::Done,
-            Some(source) if source.took_all() => self.hand_out_of(source, token),
+            Some(source) if source.took_all() => self.hand_out_locked(sources, token),
             Some(_) => {
                 drop(sources);
                 self.drain(token)
@@ -357,67 +351,100 @@ impl Shared {
         }
     }
 
-    /// Sends what is to be asked beside on its way, too.
-    fn hand_out_of(&self, source: &mut Source, token: u64) -> Progress {
-        let progress = source.hand_out();
-        source.take_renewals().for_each(|question| self.send(Errand::LookUp { token, question }));
-        match progress {
+    /// Sends what is to be looked up beside on its way, too.
+    fn hand_out_locked(&self, mut sources: MutexGuard<'_, Sources>, token: u64) -> Progress {
+        let Some(source) = sources.by_token.get_mut(&token) else { return Progress::Done };
+        let mut wakers = Wakers::default();
+        let progress = source.hand_out(&mut wakers);
+        source.take_renewals().for_each(|lookup| self.send(SlowWork::LookUp { token, lookup }));
+        let progress = match progress {
+            Progress::Done if source.must_retry() => Progress::Retry,
             // What is left in the driver is no new edge.
             Progress::Done if !source.took_all() => Progress::More,
             progress => progress,
+        };
+        drop(sources);
+        wakers.wake();
+        progress
+    }
+
+    /// Takes in an answer, and lets its source go on if it waits for it.
+    fn answer(&self, token: u64, lookup: &PendingLookup, answer: Answer) {
+        let mut sources = self.lock();
+        let Some(source) = sources.by_token.get_mut(&token) else { return };
+        if source.answer(lookup, answer) {
+            add_once(&mut sources.unfinished, token);
+            drop(sources);
+            self.poller.wake();
         }
     }
 
-    /// Answers what a source asked, if it still does.
-    fn answer(&self, token: u64, question: &Question, answer: Answer) {
+    /// Asks the driver for what the subscribers want now.
+    pub(crate) fn follow_masks(&self) {
         let mut sources = self.lock();
-        let Some(source) = sources.by_token.get_mut(&token) else { return };
-        if source.answer(question, answer) {
-            sources.is_ready(token);
-            drop(sources);
-            self.wake();
+        let refused = sources.by_token.iter_mut().filter_map(|(token, source)| {
+            // A file that does not take a mask does not give what its subscribers want.
+            source.follow_mask().err().map(|_| *token)
+        });
+        let refused: Vec<_> = refused.collect();
+        for token in refused {
+            let ended = self.end(&mut sources, token);
+            self.follow_locked(ended);
+        }
+    }
+
+    /// As [`follow`](Self::follow), for what has ended.
+    fn follow_locked(&self, ended: Progress) {
+        if let Progress::Ended(source) = ended {
+            self.send(SlowWork::End(source));
         }
     }
 }
 
-impl Sources {
-    fn is_ready(&mut self, token: u64) {
-        if !self.ready.contains(&token) {
-            self.ready.push(token);
-        }
+/// How long a thread may sleep.
+enum Sleep {
+    /// So long, or until something happens.
+    AtMost(Option<Duration>),
+    /// It is to go, with this.
+    No(Option<Waited>),
+}
+
+fn add_once(tokens: &mut Vec<u64>, token: u64) {
+    if !tokens.contains(&token) {
+        tokens.push(token);
     }
 }
 
 /// Looks names up and ends what has ended, until the draining thread is gone.
-fn run_errands(asked_by: &Weak<Shared>, errands: &Receiver<Errand>) {
-    for errand in errands {
-        match errand {
-            Errand::LookUp { token, question } => {
-                let answer = question.look_up();
+fn do_slow_work(asked_by: &Weak<Shared>, received: &Receiver<SlowWork>) {
+    for work in received {
+        match work {
+            SlowWork::LookUp { token, lookup } => {
+                let answer = lookup.look_up();
                 if let Some(shared) = asked_by.upgrade() {
-                    shared.answer(token, &question, answer);
+                    shared.answer(token, &lookup, answer);
                 }
             }
-            Errand::End(source) => source.end(),
+            SlowWork::End(source) => source.end(),
         }
     }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)
         .map_err(|error| Error::io(format!("start the thread {name}"), error))
 }
 
-/// That a GPU is gone, now.
-pub(crate) fn removed_gap(gpu: GpuId) -> Gap {
+/// That a GPU is gone, of which nothing may have been seen since `since_boot_ns`.
+pub(crate) fn removed_gap(gpu: GpuId, since_boot_ns: u64) -> Gap {
     let now = Anchor::now();
     Gap {
         gpu,
         cause: GapCause::GpuRemoved,
         count: None,
-        from_boot_ns: now.boot_ns,
+        from_boot_ns: since_boot_ns.min(now.boot_ns),
         to_boot_ns: now.boot_ns,
         unix_ns: now.unix_ns,
     }

@@ -295,7 +295,6 @@ impl<'a> EventData<'a> {
             Fields::ProcessStart(_) => Self::ProcessStart,
             Fields::ProcessEnd(_) => Self::ProcessEnd,
             Fields::Unknown { id, .. } => Self::Unknown { id },
-            Fields::DroppedEvents { .. } => Self::Unknown { id: Some(14) },
             _ => Self::Unknown { id: None },
         }
     }
@@ -454,6 +453,17 @@ pub(crate) fn severity_of(record: &Record<'_>) -> Severity {
         Fields::VmFault(_) | Fields::GpuPreReset(_) => Severity::Critical,
         Fields::ThermalThrottle { .. } | Fields::GpuPostReset(_) => Severity::Warning,
         Fields::MigrateEnd { error: Some(error), .. } if error != 0 => Severity::Warning,
+        _ => Severity::Info,
+    }
+}
+
+/// The highest severity that an event of this type can have: see [`severity_of`].
+pub(crate) fn highest_severity_of(event_type: EventType) -> Severity {
+    match event_type {
+        EventType::VmFault | EventType::GpuPreReset => Severity::Critical,
+        EventType::ThermalThrottle | EventType::GpuPostReset | EventType::MigrateEnd => {
+            Severity::Warning
+        }
         _ => Severity::Info,
     }
 }

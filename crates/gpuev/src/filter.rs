@@ -2,24 +2,17 @@
 
 use gpuev_kfd::{EventMask, EventType, Fields, Record};
 
-use crate::event::{EventFacts, severity_of, tid_of};
+use crate::event::{EventFacts, highest_severity_of, severity_of, tid_of};
 use crate::span::{Outcome, Span, SpanKind};
-use crate::{GpuId, Severity};
+use crate::{GpuId, GpuSelector, Severity};
 
 /// Which events a subscriber wants; the default is all. Gaps pass where their GPU does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
     types: Option<(EventMask, bool)>,
-    gpus: Option<Vec<GpuKey>>,
+    gpus: Option<Vec<GpuSelector>>,
     pids: Option<Vec<u32>>,
     severity: Option<Severity>,
-}
-
-/// What of a GPU outlives a change of its partitions.
-type GpuKey = (crate::Bdf, u32);
-
-fn key(gpu: GpuId) -> GpuKey {
-    (gpu.bdf, gpu.partition)
 }
 
 impl Filter {
@@ -36,10 +29,10 @@ impl Filter {
         self
     }
 
-    /// Only these GPUs.
+    /// Only these GPUs, those that a [`GpuSelector`] selects later included.
     #[must_use]
-    pub fn gpus(mut self, gpus: impl IntoIterator<Item = GpuId>) -> Self {
-        self.gpus = Some(gpus.into_iter().map(key).collect());
+    pub fn gpus(mut self, gpus: impl IntoIterator<Item = impl Into<GpuSelector>>) -> Self {
+        self.gpus = Some(gpus.into_iter().map(Into::into).collect());
         self
     }
 
@@ -60,7 +53,19 @@ impl Filter {
     /// Whether an item of `gpu` passes as far as the GPU goes.
     #[must_use]
     pub fn passes_gpu(&self, gpu: GpuId) -> bool {
-        self.gpus.as_ref().is_none_or(|gpus| gpus.contains(&key(gpu)))
+        self.gpus.as_ref().is_none_or(|gpus| gpus.iter().any(|one| one.selects(gpu)))
+    }
+
+    /// What the driver must queue so that every event that passes arrives.
+    pub(crate) fn mask(&self) -> EventMask {
+        let (types, unknown) = self.types.unwrap_or((EventMask::ALL, true));
+        let is_severe = |severity| self.severity.is_none_or(|least| severity >= least);
+        let named = EventType::ALL
+            .into_iter()
+            .filter(|t| types.contains(*t) && is_severe(highest_severity_of(*t)))
+            .collect::<EventMask>();
+        // An unknown event is Severity::Info.
+        if unknown && is_severe(Severity::Info) { named.union(EventMask::UNNAMED) } else { named }
     }
 
     /// Whether an event passes, `record` being what its line decodes to.
@@ -111,5 +116,34 @@ fn severity_of_span(span: &Span) -> Severity {
         (SpanKind::Reset, _) => Severity::Critical,
         (SpanKind::Migration, Outcome::Failed) => Severity::Warning,
         _ => Severity::Info,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The driver is asked for every event that passes, whatever is filtered by.
+    #[test]
+    fn what_passes_is_asked_for() {
+        let captures = concat!(env!("CARGO_MANIFEST_DIR"), "/../../captures");
+        let mut passed = 0;
+        for kernel in std::fs::read_dir(captures).unwrap() {
+            let Ok(files) = std::fs::read_dir(kernel.unwrap().path()) else { continue };
+            for file in files {
+                let text = std::fs::read(file.unwrap().path()).unwrap();
+                for line in text.split(|&byte| byte == b'\n') {
+                    let record = gpuev_kfd::decode(line);
+                    let Some(event_type) = record.event_type() else { continue };
+                    for least in Severity::ALL {
+                        let filter = Filter::new().severity(least);
+                        let asked = filter.mask().contains(event_type);
+                        assert!(asked || severity_of(&record) < least, "{}", line.escape_ascii());
+                        passed += usize::from(asked);
+                    }
+                }
+            }
+        }
+        assert!(passed > 30, "{passed}");
     }
 }

@@ -15,15 +15,42 @@
 //! Of the readers, monitors and subscriptions of before, the child may only `forget` what it has. New ones
 //! it may make as ever.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use crate::buffered;
 use crate::drain::Drain;
 
 /// Every descriptor that this library keeps open.
 static DESCRIPTORS: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+/// Read while a descriptor is opened and not yet in [`DESCRIPTORS`], written by a fork.
+static OPENING: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    /// This thread has [`OPENING`]. To take it again could wait for a fork that waits for this thread.
+    static HAS_OPENING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it is held, no fork begins: what is opened meanwhile must be registered, or closed again, before it is
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct Opening(Option<RwLockReadGuard<'static, ()>>);
+
+pub(crate) fn opening() -> Opening {
+    let is_first = !HAS_OPENING.replace(true);
+    Opening(is_first.then(|| OPENING.read().unwrap_or_else(PoisonError::into_inner)))
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            HAS_OPENING.set(false);
+        }
+    }
+}
 
 fn descriptors() -> MutexGuard<'static, BTreeSet<RawFd>> {
     DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -33,15 +60,20 @@ fn descriptors() -> MutexGuard<'static, BTreeSet<RawFd>> {
 /// opened or closed: other threads wait. Never wait for another thread in the meantime.
 #[derive(Debug)]
 pub struct Forking {
-    // The order of locking, too: starting the shared thread registers descriptors.
+    // The order of locking, too: starting the shared thread opens descriptors.
     shared_drain: MutexGuard<'static, Weak<Drain>>,
+    _no_opening: RwLockWriteGuard<'static, ()>,
     descriptors: MutexGuard<'static, BTreeSet<RawFd>>,
 }
 
 /// To be called right before the fork.
 #[must_use]
 pub fn prepare() -> Forking {
-    Forking { shared_drain: buffered::lock_shared(), descriptors: descriptors() }
+    Forking {
+        shared_drain: buffered::lock_shared(),
+        _no_opening: OPENING.write().unwrap_or_else(PoisonError::into_inner),
+        descriptors: descriptors(),
+    }
 }
 
 impl Forking {
@@ -83,9 +115,12 @@ pub(crate) struct Descriptor {
     fd: OwnedFd,
 }
 
-impl From<OwnedFd> for Descriptor {
-    fn from(fd: OwnedFd) -> Self {
-        Self { _registration: Registration::of(&fd), fd }
+impl Descriptor {
+    /// What `open` opens; no fork comes in between.
+    pub(crate) fn open<E>(open: impl FnOnce() -> Result<OwnedFd, E>) -> Result<Self, E> {
+        let _opening = opening();
+        let fd = open()?;
+        Ok(Self { _registration: Registration::of(&fd), fd })
     }
 }
 

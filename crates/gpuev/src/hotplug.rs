@@ -29,12 +29,12 @@ impl Hotplug {
     /// Where no descriptor is left.
     pub(crate) fn listen(machine: &Machine) -> Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let nudge = rustix::event::eventfd(0, flags)
+        let nudge = Descriptor::open(|| rustix::event::eventfd(0, flags))
             .map_err(|error| Error::io("create an eventfd", error.into()))?;
         Ok(Self {
-            files: watch_generation(machine).map(Descriptor::from),
-            uevents: listen_to_uevents().ok().map(Descriptor::from),
-            nudge: nudge.into(),
+            files: Descriptor::open(|| watch_generation(machine).ok_or(())).ok(),
+            uevents: Descriptor::open(listen_to_uevents).ok(),
+            nudge,
         })
     }
 

@@ -26,11 +26,13 @@ pub mod process;
 mod queue;
 mod reader;
 mod scope;
+mod seam;
 mod source;
 pub mod span;
 #[cfg(feature = "tokio")]
 mod stream;
 mod subscription;
+mod sync;
 pub mod time;
 mod view;
 
@@ -46,7 +48,7 @@ pub use gpuev_kfd::{
 };
 pub use identity::{Bdf, GpuId, UniqueId};
 pub use machine::{
-    DeniedNode, DriverInfo, GfxTarget, Gpu, Inventory, Link, LinkKind, Machine, Route,
+    DeniedNode, DriverInfo, GfxTarget, Gpu, GpuSelector, Inventory, Link, LinkKind, Machine, Route,
     UnreadableNode,
 };
 pub use monitor::{Monitor, MonitorBuilder};

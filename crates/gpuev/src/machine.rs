@@ -13,6 +13,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use select::GpuSelector;
+
 use crate::{Error, ErrorKind, EventSource, GpuId, KfdDevice, Result};
 
 pub use links::{Link, LinkKind, Route};

@@ -186,7 +186,8 @@ pub(crate) fn write_message(out: &mut impl Write, view: &EventView<'_>) -> fmt::
     if let EventData::MigrateEnd { error: Some(error), .. } = data
         && error != 0
     {
-        let error = std::io::Error::from_raw_os_error(error.saturating_neg());
+        // An errno is negative; a positive number was seen too and can only be the same.
+        let error = std::io::Error::from_raw_os_error(error.saturating_abs());
         write!(out, ": failed, {error}")?;
     }
     if view.facts.doubtful {
@@ -270,9 +271,21 @@ fn write_data(out: &mut impl Write, line: &[u8], data: EventData<'_>) -> fmt::Re
         EventData::ProcessStart => out.write_str("GPU process started"),
         EventData::ProcessEnd => out.write_str("GPU process ended"),
         EventData::Unknown { id: Some(id) } if EventType::from_id(id).is_none() => {
-            write!(out, "unknown event {id}: {}", Printable(line))
+            write!(out, "unknown event {id}: {}", Printable(line))?;
+            write_drop_count(out, line)
         }
-        EventData::Unknown { .. } => write!(out, "malformed line: {}", Printable(line)),
+        EventData::Unknown { .. } => {
+            write!(out, "malformed line: {}", Printable(line))?;
+            write_drop_count(out, line)
+        }
+    }
+}
+
+/// What a line of no known type may say.
+fn write_drop_count(out: &mut impl Write, line: &[u8]) -> fmt::Result {
+    match gpuev_kfd::decode(line).drop_count() {
+        Some(_) => out.write_str(" (the driver may tell that it dropped events)"),
+        None => Ok(()),
     }
 }
 

@@ -8,14 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use gpuev_kfd::{EventMask, EventType};
-
-use crate::drain::{Drain, Subscribers, removed_gap};
+use crate::drain::{Drain, Left, Subscribers, removed_gap};
 use crate::event::GapCause;
 use crate::hotplug::Hotplug;
 use crate::subscription::{DEFAULT_LIMIT, Subscriber};
 use crate::{
-    Error, ErrorKind, EventReader, Filter, Gpu, GpuId, Inventory, Machine, Result, Scope,
+    Error, ErrorKind, EventReader, Filter, Gpu, GpuSelector, Inventory, Machine, Result, Scope,
     Subscription,
 };
 use state::{Changes, Key, State, Watched, is_same_card, key};
@@ -40,15 +38,14 @@ pub struct Monitor {
 #[derive(Debug, Clone)]
 pub struct MonitorBuilder {
     machine: Machine,
-    gpus: Option<Vec<GpuId>>,
-    mask: EventMask,
+    gpus: Option<Vec<GpuSelector>>,
     may_be_empty: bool,
 }
 
 #[derive(Debug)]
 struct Watch {
     machine: Machine,
-    chosen: Option<Vec<Key>>,
+    chosen: Option<Vec<GpuSelector>>,
     subscribers: Subscribers,
     hotplug: Hotplug,
     stopping: AtomicBool,
@@ -58,17 +55,11 @@ struct Watch {
 }
 
 impl MonitorBuilder {
-    /// Only these GPUs, now and after they come back; else all, later ones too.
+    /// Only these GPUs, now and after they come back, and partitions of them that a [`GpuSelector`] selects later; else
+    /// all GPUs, later ones too.
     #[must_use]
-    pub fn gpus(mut self, gpus: impl IntoIterator<Item = GpuId>) -> Self {
-        self.gpus = Some(gpus.into_iter().collect());
-        self
-    }
-
-    /// Asks the driver for these types only; else for all, those of later kernels included.
-    #[must_use]
-    pub fn types(mut self, types: impl IntoIterator<Item = EventType>) -> Self {
-        self.mask = types.into_iter().collect();
+    pub fn gpus(mut self, gpus: impl IntoIterator<Item = impl Into<GpuSelector>>) -> Self {
+        self.gpus = Some(gpus.into_iter().map(Into::into).collect());
         self
     }
 
@@ -79,14 +70,14 @@ impl MonitorBuilder {
         self
     }
 
-    /// Opens the event files and starts the threads. The driver queues from then on; who subscribes later is
-    /// given what comes later.
+    /// Opens the event files and starts the threads. The driver queues what subscribers want, from the moment at which
+    /// they subscribe.
     ///
     /// # Errors
     /// [`ErrorKind::NoGpu`] where there is none; the first failure where no GPU could be opened. Where some
     /// could, [`Monitor::failures`] tells of the others.
     pub fn start(self) -> Result<Monitor> {
-        self.start_for(Subscribers::default())
+        self.start_for(None)
     }
 
     /// As [`start`](Self::start), with a subscriber that is there before the first event file: it is given
@@ -98,21 +89,23 @@ impl MonitorBuilder {
     pub fn start_with(self, filter: Filter, limit: usize) -> Result<(Monitor, Subscription)> {
         let subscriber = Subscriber::new(filter, limit);
         let subscription = Subscription::new(Arc::clone(&subscriber));
-        Ok((self.start_for(Subscribers::of(subscriber))?, subscription))
+        Ok((self.start_for(Some(subscriber))?, subscription))
     }
 
-    fn start_for(self, subscribers: Subscribers) -> Result<Monitor> {
-        let chosen = self.gpus.map(|gpus| gpus.into_iter().map(key).collect());
+    fn start_for(self, first: Option<Arc<Subscriber>>) -> Result<Monitor> {
         let hotplug = Hotplug::listen(&self.machine)?;
         let drain = Drain::start()?;
-        subscribers.filled_by(&drain);
+        let subscribers = Subscribers::new();
+        if let Some(first) = first {
+            drain.subscribe(&subscribers, first);
+        }
         let watch = Arc::new(Watch {
             machine: self.machine,
-            chosen,
+            chosen: self.gpus,
             subscribers,
             hotplug,
             stopping: AtomicBool::new(false),
-            state: Mutex::new(State::new(self.mask)),
+            state: Mutex::default(),
             drain,
         });
         watch.first_look(self.may_be_empty)?;
@@ -139,12 +132,7 @@ impl Monitor {
     /// To choose what is watched.
     #[must_use]
     pub fn builder(machine: &Machine) -> MonitorBuilder {
-        MonitorBuilder {
-            machine: machine.clone(),
-            gpus: None,
-            mask: EventMask::ALL,
-            may_be_empty: false,
-        }
+        MonitorBuilder { machine: machine.clone(), gpus: None, may_be_empty: false }
     }
 
     /// A new subscriber. It is given what the driver queues from now on and may be behind by
@@ -158,8 +146,7 @@ impl Monitor {
     #[must_use]
     pub fn subscribe_with_limit(&self, filter: Filter, limit: usize) -> Subscription {
         let subscriber = Subscriber::new(filter, limit);
-        subscriber.filled_by(self.watch.drain.shared());
-        self.watch.subscribers.add(Arc::clone(&subscriber));
+        self.watch.drain.subscribe(&self.watch.subscribers, Arc::clone(&subscriber));
         Subscription::new(subscriber)
     }
 
@@ -198,9 +185,7 @@ impl Monitor {
         let mut state = self.watch.lock();
         state.released = true;
         let keys: Vec<_> = state.watched.keys().copied().collect();
-        for key in keys {
-            state.close(key, GapCause::Yielded);
-        }
+        state.close(&keys, GapCause::Yielded);
     }
 
     /// Takes the GPUs back that [`release`](Self::release) let go, and finds those that are new. The blind
@@ -311,9 +296,12 @@ impl Watch {
     }
 
     fn wanted(&self, inventory: &Inventory) -> HashMap<Key, Gpu> {
-        let is_chosen = |key: &Key| self.chosen.as_ref().is_none_or(|chosen| chosen.contains(key));
-        let gpus = inventory.gpus.iter().map(|gpu| (key(gpu.id), gpu.clone()));
-        gpus.filter(|(key, _)| is_chosen(key)).collect()
+        let is_chosen = |gpu: &&Gpu| {
+            let chosen = self.chosen.as_ref();
+            chosen.is_none_or(|chosen| chosen.iter().any(|one| one.selects(gpu.id)))
+        };
+        let chosen = inventory.gpus.iter().filter(is_chosen);
+        chosen.map(|gpu| (key(gpu.id), gpu.clone())).collect()
     }
 
     fn apply(self: &Arc<Self>, inventory: &Inventory) {
@@ -324,12 +312,11 @@ impl Watch {
         }
         state.generation = inventory.generation;
         let Changes { gone, new } = state.changes(&wanted);
-        for key in gone {
-            let Some(was) = state.close(key, GapCause::Reopened) else { continue };
+        for Left { gpu: was, since_boot_ns, .. } in state.close(&gone, GapCause::Reopened) {
             // The topology may tell before the event file ends: then nobody has heard of it yet.
-            let now = wanted.get(&key).map(|gpu| gpu.id);
+            let now = wanted.get(&key(was)).map(|gpu| gpu.id);
             if now.is_none_or(|now| !is_same_card(was.unique_id, now.unique_id)) {
-                self.subscribers.tell(&removed_gap(was));
+                self.subscribers.tell(&removed_gap(was, since_boot_ns));
             }
         }
         for gap in state.left_unseen(&wanted) {
@@ -345,7 +332,8 @@ impl Watch {
 
     fn open(self: &Arc<Self>, state: &mut State, key: Key, mut gpu: Gpu) {
         gpu.id.index = state.index_of(&gpu);
-        let mut reader = match EventReader::open(&self.machine, &gpu, state.mask) {
+        let mask = self.subscribers.mask_for(gpu.id);
+        let mut reader = match EventReader::open(&self.machine, &gpu, mask) {
             Ok(reader) => reader,
             Err(error) => return state.fail(gpu, error),
         };
@@ -353,7 +341,7 @@ impl Watch {
             self.subscribers.tell(&gap);
         }
         let watch = Arc::downgrade(self);
-        let on_removed = Box::new(move |reader: EventReader| note_removed(&watch, key, &reader));
+        let on_removed = Box::new(move |left: Left| note_removed(&watch, key, left));
         match self.drain.add(reader, self.subscribers.clone(), Some(on_removed)) {
             Ok(drained) => {
                 state.watched.insert(key, Watched { gpu, drained });
@@ -364,11 +352,11 @@ impl Watch {
 }
 
 /// The draining thread found the end of a GPU's event file.
-fn note_removed(watch: &Weak<Watch>, key: Key, reader: &EventReader) {
+fn note_removed(watch: &Weak<Watch>, key: Key, left: Left) {
     let Some(watch) = watch.upgrade() else { return };
     let mut state = watch.lock();
     state.watched.remove(&key);
-    state.leave(key, reader, GapCause::Reopened);
+    state.leave(key, left, GapCause::Reopened);
     drop(state);
     watch.hotplug.nudge();
 }

@@ -28,13 +28,17 @@ pub(crate) struct Read {
 pub(crate) struct Pace {
     since: Instant,
     bytes: u64,
-    smallest_fifo: u64,
+    /// The smallest FIFO of those that gave anything since.
+    fifo: u64,
     bytes_per_second: u64,
+    /// The smallest FIFO of those that the rate is of.
+    smallest_fifo: u64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { since: Instant::now(), bytes: 0, smallest_fifo: u64::MAX, bytes_per_second: 0 }
+        let (since, fifo) = (Instant::now(), u64::MAX);
+        Self { since, bytes: 0, fifo, bytes_per_second: 0, smallest_fifo: fifo }
     }
 }
 
@@ -42,8 +46,8 @@ impl Pace {
     /// Takes in what one reader gave.
     pub(crate) fn read(&mut self, read: Read) {
         self.bytes += read.bytes as u64;
-        if let Some(fifo) = read.fifo {
-            self.smallest_fifo = self.smallest_fifo.min(fifo as u64);
+        if let Some(fifo) = read.fifo.filter(|_| read.bytes > 0) {
+            self.fifo = self.fifo.min(fifo as u64);
         }
     }
 
@@ -53,6 +57,7 @@ impl Pace {
         if elapsed >= WINDOW {
             let per_second = u128::from(self.bytes) * 1_000_000_000 / elapsed.as_nanos();
             self.bytes_per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
+            self.smallest_fifo = std::mem::replace(&mut self.fifo, u64::MAX);
             self.bytes = 0;
             self.since = Instant::now();
         }

@@ -13,13 +13,10 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-#[cfg(gpuev_shuttle)]
-use shuttle::sync::{Condvar, Mutex, MutexGuard};
-#[cfg(not(gpuev_shuttle))]
-use std::sync::{Condvar, Mutex, MutexGuard};
-
+use crate::drain::{WakeUp, raise};
 use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
 use crate::fork::Descriptor;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Anchor;
 use crate::view::{EventView, ItemView};
 use crate::{Comm, GpuId};
@@ -58,8 +55,8 @@ struct State {
     sleepers: usize,
     waker: Option<Waker>,
     signal: Option<Signal>,
-    /// Wakes the subscriber, who waits elsewhere.
-    attended: Option<Signal>,
+    /// Wakes the subscriber where it waits, which is not here.
+    elsewhere: Option<WakeUp>,
 }
 
 /// Bytes taken from a queue and read at leisure.
@@ -120,40 +117,43 @@ impl Queue {
         }
     }
 
-    /// Lets the subscriber know. Called once after a batch. The lock is let go first: whom it wakes may run at
-    /// once, and would find it taken.
-    pub(crate) fn wake(&self) {
+    /// Lets the subscriber know. Called once after a batch. The lock is let go first: the thread that this wakes may run
+    /// at once, and would find it taken. Gives the waker of a task, to be woken once the caller holds no lock either.
+    #[must_use]
+    pub(crate) fn wake(&self) -> Option<Waker> {
         let mut state = self.lock();
         if state.is_empty() && !state.closed {
-            return;
+            return None;
         }
         let asleep = state.sleepers > 0;
         let waker = state.waker.take();
         if let Some(signal) = &state.signal {
             raise(signal);
         }
-        if let Some(signal) = state.attended.take() {
-            raise(&signal);
-        }
+        let elsewhere = state.elsewhere.take();
         drop(state);
+        if let Some(elsewhere) = elsewhere {
+            elsewhere.wake();
+        }
         if asleep {
             self.arrived.notify_all();
         }
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker
     }
 
     /// Nothing more will come. What is held can still be taken.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.wake();
+        if let Some(waker) = self.wake() {
+            waker.wake();
+        }
     }
 
     /// Nobody will take anything more: frees what is held.
     pub(crate) fn abandon(&self) {
-        let mut state = self.lock();
-        *state = State { closed: true, ..State::default() };
+        let nothing = State { closed: true, ..State::default() };
+        // Dropped without the lock: a waker may drop anything.
+        drop(std::mem::replace(&mut *self.lock(), nothing));
     }
 
     /// Takes what is there into `taken`, which must be used up. False where nothing is there.
@@ -196,9 +196,9 @@ impl Queue {
         }
     }
 
-    /// Has `signal` raised once something arrives, until [`turn_away`](Self::turn_away); tells where it is to be
-    /// had already, or never will.
-    pub(crate) fn attend(&self, signal: &Signal) -> Option<Waited> {
+    /// Wakes the subscriber by `wake_up` once something arrives, until [`wake_here`](Self::wake_here); tells where
+    /// something is there already, or never will be.
+    pub(crate) fn wake_elsewhere(&self, wake_up: &WakeUp) -> Option<Waited> {
         let mut state = self.lock();
         if !state.is_empty() {
             return Some(Waited::Ready);
@@ -206,13 +206,13 @@ impl Queue {
         if state.closed {
             return Some(Waited::Closed);
         }
-        state.attended = Some(Signal::clone(signal));
+        state.elsewhere = Some(wake_up.clone());
         None
     }
 
     /// The subscriber will look by itself.
-    pub(crate) fn turn_away(&self) {
-        self.lock().attended = None;
+    pub(crate) fn wake_here(&self) {
+        self.lock().elsewhere = None;
     }
 
     fn sleep<'a>(
@@ -236,7 +236,10 @@ impl Queue {
         if !state.is_empty() || state.closed {
             return true;
         }
-        state.waker = Some(waker.clone());
+        let before = state.waker.replace(waker.clone());
+        drop(state);
+        // Dropped without the lock: a waker may drop anything.
+        drop(before);
         false
     }
 
@@ -254,18 +257,13 @@ impl Queue {
             return Ok(Signal::clone(signal));
         }
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let signal = Signal::new(Descriptor::from(rustix::event::eventfd(0, flags)?));
+        let signal = Signal::new(Descriptor::open(|| rustix::event::eventfd(0, flags))?);
         if !state.is_empty() || state.closed {
             raise(&signal);
         }
         state.signal = Some(Signal::clone(&signal));
         Ok(signal)
     }
-}
-
-/// Adding to an eventfd fails only where it is at its maximum, and is readable then.
-fn raise(signal: &Signal) {
-    let _already_raised = rustix::io::write(signal, &1_u64.to_ne_bytes());
 }
 
 /// Reading an eventfd fails only where it is at zero already.
@@ -496,7 +494,7 @@ mod interleavings {
             move || {
                 for seq in 0..EVENTS {
                     queue.push_event(&facts(seq));
-                    queue.wake();
+                    let _no_task = queue.wake();
                 }
                 queue.close();
             }
@@ -537,7 +535,7 @@ mod interleavings {
                         thread::spawn(move || {
                             for seq in 0..3 {
                                 queue.push_event(&facts(seq));
-                                queue.wake();
+                                let _no_task = queue.wake();
                             }
                         })
                     })

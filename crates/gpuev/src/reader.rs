@@ -2,28 +2,32 @@
 
 mod edges;
 mod forgery;
-mod intake;
 mod owners;
+mod read_buffer;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use gpuev_kfd::{EventMask, Fields, KfdVersion, Record, framing};
+use gpuev_kfd::{EventMask, KfdVersion, Record, framing};
 
 use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
-use crate::fork::Registration;
+use crate::fork::{self, Registration};
+use crate::loss::{FifoWatch, smallest_fifo};
 use crate::source::require_events;
 use crate::time::Anchor;
 use crate::view::EventView;
 use crate::{Error, ErrorKind, Gpu, GpuId, Item, Machine, Result};
 use edges::Edges;
-use intake::Intake;
-pub(crate) use owners::{Answer, Question};
+pub(crate) use owners::{Answer, PendingLookup};
 use owners::{Owners, Settled};
+use read_buffer::{ReadBuffer, is_end};
 
 /// Lines of two CPUs may stand in the wrong order by some milliseconds: the driver takes the time before the
 /// FIFO's lock.
 const DISORDER_NS: u64 = 10_000_000;
+
+/// How long a file whose read has failed is left alone.
+pub(crate) const BETWEEN_FAILURES: Duration = Duration::from_millis(10);
 
 /// Reads the events of one GPU: its own event file, its own mask. No thread, nothing shared: any number of
 /// readers of one GPU are independent.
@@ -43,31 +47,27 @@ pub struct EventReader {
 
 #[derive(Debug)]
 struct Open {
-    /// Before the file, so that it goes first.
-    _registration: Registration,
-    intake: Intake,
+    /// Before the file, so that it goes first; `None` once the file is closed.
+    registration: Option<Registration>,
+    buffer: ReadBuffer,
     owners: Owners,
     /// What `wait` waits on: made by the first.
     edges: Option<Edges>,
-    /// Since when the FIFO may have been full, until the driver tells how many it dropped.
-    full_since: Option<u64>,
-    /// The driver counts what it drops and has said so before: no gap needs to be inferred.
-    driver_counts: bool,
     /// A loss that was noticed and not yet handed out.
     gap: Option<Gap>,
 }
 
 /// What a reader hands out, borrowed from its buffer.
-pub(crate) enum Drawn<'a> {
+pub(crate) enum NextItem<'a> {
     Event {
         facts: EventFacts<'a>,
         record: Record<'a>,
         /// To be asked beside: the name that the event bears will soon be too old for the next.
-        renewal: Option<Question>,
+        renewal: Option<PendingLookup>,
     },
     Gap(Gap),
-    /// What comes next cannot be told before this is answered.
-    Question(Question),
+    /// What comes next cannot be told before this is looked up.
+    PendingLookup(PendingLookup),
 }
 
 impl EventReader {
@@ -76,10 +76,11 @@ impl EventReader {
     /// # Errors
     /// Where the device is missing, may not be opened or does not know the GPU; the error says what to do.
     pub fn open(machine: &Machine, gpu: &Gpu, mask: EventMask) -> Result<Self> {
+        let _opening = fork::opening();
         let source = machine.event_source();
         let version = source.version()?;
         require_events(version)?;
-        Self::from_fd(machine, gpu, source.open(gpu)?, version, mask)
+        Self::of_file(machine, gpu, (source.open(gpu)?, EventMask::NONE), version, mask)
     }
 
     /// As [`open`](Self::open), on an event file that was opened elsewhere, by a driver of `version`.
@@ -93,18 +94,30 @@ impl EventReader {
         version: KfdVersion,
         mask: EventMask,
     ) -> Result<Self> {
+        let _opening = fork::opening();
+        Self::of_file(machine, gpu, (fd, EventMask::ALL), version, mask)
+    }
+
+    /// As [`from_fd`](Self::from_fd), on a file that had the masks `possible` before.
+    fn of_file(
+        machine: &Machine,
+        gpu: &Gpu,
+        (fd, possible): (OwnedFd, EventMask),
+        version: KfdVersion,
+        mask: EventMask,
+    ) -> Result<Self> {
         let failed = |error| Error::io(format!("event file of GPU {}", gpu.id.bdf), error);
-        let intake = Intake::new(fd, version).map_err(failed)?;
+        let fifo = FifoWatch::new(smallest_fifo(machine, version));
+        let buffer =
+            ReadBuffer::new(fd, fifo, version.may_read_eight_bytes(), possible).map_err(failed)?;
         let open = Open {
-            _registration: Registration::of(&intake),
-            intake,
+            registration: Some(Registration::of(&buffer)),
+            buffer,
             owners: Owners::new(machine),
             edges: None,
-            full_since: None,
-            driver_counts: false,
             gap: None,
         };
-        let reader = Self { gpu: gpu.id, open: Some(open), seq: 0 };
+        let mut reader = Self { gpu: gpu.id, open: Some(open), seq: 0 };
         reader.set_mask(mask)?;
         Ok(reader)
     }
@@ -115,19 +128,25 @@ impl EventReader {
         self.gpu
     }
 
+    /// What it is subscribed to; nothing after [`stop`](Self::stop).
+    #[must_use]
+    pub fn mask(&self) -> EventMask {
+        self.open.as_ref().map_or(EventMask::NONE, |open| open.buffer.mask())
+    }
+
     /// The size in bytes of the driver's FIFO behind this reader, as far as known.
     #[must_use]
     pub fn fifo_capacity(&self) -> Option<usize> {
-        self.open.as_ref().map(|open| open.intake.fifo_capacity())
+        self.open.as_ref().map(|open| open.buffer.fifo_capacity())
     }
 
     /// Subscribes to `mask` from now on. What the driver has already queued still comes.
     ///
     /// # Errors
     /// After [`stop`](Self::stop), or where the driver refuses.
-    pub fn set_mask(&self, mask: EventMask) -> Result<()> {
-        let intake = &self.open.as_ref().ok_or_else(|| stopped(self.gpu))?.intake;
-        intake.set_mask(mask.of_all_processes()).map_err(|error| {
+    pub fn set_mask(&mut self, mask: EventMask) -> Result<()> {
+        let buffer = &mut self.open.as_mut().ok_or_else(|| stopped(self.gpu))?.buffer;
+        buffer.set_mask(mask).map_err(|error| {
             Error::io(format!("set the event mask of GPU {}", self.gpu.bdf), error)
         })
     }
@@ -154,12 +173,12 @@ impl EventReader {
     /// The next of what was read.
     fn next_read(&mut self) -> Result<Option<Item>> {
         loop {
-            match self.draw()? {
-                Some(Drawn::Event { facts, record, renewal: _ }) => {
+            match self.next_item()? {
+                Some(NextItem::Event { facts, record, renewal: _ }) => {
                     return Ok(Some(Item::Event(EventView { facts, record }.into())));
                 }
-                Some(Drawn::Gap(gap)) => return Ok(Some(Item::Gap(gap))),
-                Some(Drawn::Question(question)) => self.answer(&question, question.look_up()),
+                Some(NextItem::Gap(gap)) => return Ok(Some(Item::Gap(gap))),
+                Some(NextItem::PendingLookup(lookup)) => self.answer(&lookup, lookup.look_up()),
                 None => return Ok(None),
             }
         }
@@ -178,7 +197,7 @@ impl EventReader {
             }
             let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
             // A read that is known to find nothing would cost each event a system call.
-            if self.took_all() {
+            if self.took_all() || self.must_retry() {
                 self.sleep(left)?;
             }
             match self.fill() {
@@ -192,13 +211,18 @@ impl EventReader {
     /// Sleeps until the driver has more than it had at the last read.
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<()> {
         let open = self.open.as_mut().ok_or_else(|| stopped(self.gpu))?;
-        if open.intake.ended() {
+        if open.buffer.ended() {
             // An end is one edge, and the next read tells it again.
             return Ok(());
         }
         let edges = match &open.edges {
             Some(edges) => edges,
-            None => open.edges.insert(Edges::of(&open.intake, self.gpu)?),
+            None => open.edges.insert(Edges::of(&open.buffer, self.gpu)?),
+        };
+        let timeout = if open.buffer.must_retry() {
+            Some(timeout.map_or(BETWEEN_FAILURES, |timeout| timeout.min(BETWEEN_FAILURES)))
+        } else {
+            timeout
         };
         edges.sleep(timeout)
     }
@@ -208,49 +232,60 @@ impl EventReader {
         self.open = None;
     }
 
-    /// Reads once, and on drivers that give eight bytes a read until there is nothing more; gives the number
-    /// of new bytes.
+    /// Reads what the driver holds; gives the number of new bytes.
     pub(crate) fn fill(&mut self) -> Result<usize> {
         let gpu = self.gpu;
         let open = self.open.as_mut().ok_or_else(|| stopped(gpu))?;
-        open.intake.fill().map_err(|error| removed_or_failed(gpu, error))
+        open.buffer.fill().map_err(|error| removed_or_failed(gpu, error))
     }
 
     /// Whether the driver held no more when it was last read.
     pub(crate) fn took_all(&self) -> bool {
-        self.open.as_ref().is_none_or(|open| open.intake.took_all())
+        self.open.as_ref().is_none_or(|open| open.buffer.took_all())
     }
 
-    /// Bytes that were read and not yet drawn.
+    /// Whether the last read failed and is to be tried again: no edge will tell.
+    pub(crate) fn must_retry(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.buffer.must_retry())
+    }
+
+    /// Whatever the driver queued before this moment was read; later things may be missing once the file is closed.
+    pub(crate) fn emptied_boot_ns(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.buffer.emptied_boot_ns())
+    }
+
+    /// Closes the event file. What was read can still be taken, an unfinished line too.
+    pub(crate) fn close(&mut self) {
+        if let Some(open) = self.open.as_mut() {
+            open.registration = None;
+            open.edges = None;
+            open.buffer.close();
+        }
+    }
+
+    /// Bytes that were read and not yet handed out.
     pub(crate) fn held(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| open.intake.held())
+        self.open.as_ref().map_or(0, |open| open.buffer.held())
     }
 
-    /// Says that nothing more will be read: a line without its newline is drawn too.
-    pub(crate) fn end(&mut self) {
+    /// Takes in what [`next_item`](Self::next_item) waits for.
+    pub(crate) fn answer(&mut self, lookup: &PendingLookup, answer: Answer) {
         if let Some(open) = self.open.as_mut() {
-            open.intake.end();
+            open.owners.answer(lookup, answer);
         }
     }
 
-    /// Answers a question that [`draw`](Self::draw) gave: the process's name, `None` where nobody can tell.
-    pub(crate) fn answer(&mut self, question: &Question, answer: Answer) {
+    /// Takes in what an event's `renewal` asked for.
+    pub(crate) fn renew(&mut self, lookup: &PendingLookup, answer: Answer) {
         if let Some(open) = self.open.as_mut() {
-            open.owners.answer(question, answer);
-        }
-    }
-
-    /// Takes in the name that an event's `renewal` asked for.
-    pub(crate) fn renew(&mut self, question: &Question, answer: Answer) {
-        if let Some(open) = self.open.as_mut() {
-            open.owners.renew(question, answer);
+            open.owners.renew(lookup, answer);
         }
     }
 
     /// The next of what was read; `None` where a read is due.
-    pub(crate) fn draw(&mut self) -> Result<Option<Drawn<'_>>> {
+    pub(crate) fn next_item(&mut self) -> Result<Option<NextItem<'_>>> {
         let open = self.open.as_mut().ok_or_else(|| stopped(self.gpu))?;
-        Ok(open.draw(self.gpu, &mut self.seq))
+        Ok(open.next_item(self.gpu, &mut self.seq))
     }
 
     /// Continues the numbering of an earlier reader of this GPU.
@@ -270,43 +305,35 @@ impl AsFd for EventReader {
     /// # Panics
     /// After [`stop`](EventReader::stop): there is no file any more.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.open.as_ref().expect("a stopped reader should not be polled").intake.as_fd()
+        self.open.as_ref().expect("a stopped reader should not be polled").buffer.as_fd()
     }
 }
 
 impl Open {
-    fn draw<'a>(&'a mut self, gpu: GpuId, seq: &mut u64) -> Option<Drawn<'a>> {
+    fn next_item<'a>(&'a mut self, gpu: GpuId, seq: &mut u64) -> Option<NextItem<'a>> {
         if let Some(gap) = self.gap.take() {
-            return Some(Drawn::Gap(gap));
+            return Some(NextItem::Gap(gap));
         }
-        let mut front = self.intake.front()?;
-        let (received, empty_boot_ns) = (front.received, front.empty_boot_ns);
+        let mut front = self.buffer.front()?;
+        let (received, covered_boot_ns) = (front.received, front.covered_boot_ns());
         let mut line = framing::line(front.message());
         let mut record = gpuev_kfd::decode(line);
         let settled = match self.owners.settle(&record, &front) {
             Ok(settled) => settled,
-            Err(question) => return Some(Drawn::Question(question)),
+            Err(lookup) => return Some(NextItem::PendingLookup(lookup)),
         };
         if settled.more > 0 {
             front.goes_on(settled.more);
             line = framing::line(front.message());
             record = gpuev_kfd::decode(line);
         }
-        let may_miss = front.take();
         let stamp = record.stamp();
-        if may_miss {
-            let not_before = stamp.map_or(0, |at| at.boot_ns.saturating_sub(DISORDER_NS));
-            let from = empty_boot_ns.max(not_before).min(received.boot_ns);
-            self.full_since.get_or_insert(from);
-            if !self.driver_counts {
-                self.gap = Some(fifo_gap(gpu, None, from, received.boot_ns, received));
-            }
-        }
-        if let Fields::DroppedEvents { at, count } = record.fields {
-            self.driver_counts = true;
-            let from = self.full_since.take().unwrap_or(empty_boot_ns).min(at.boot_ns);
-            let count = Some(u64::from(count));
-            return Some(Drawn::Gap(fifo_gap(gpu, count, from, at.boot_ns, received)));
+        if let Some(covered) = front.take() {
+            // What is missing found the FIFO full of this message, which the driver has stamped before.
+            let from = covered.max(stamp.map_or(0, |at| at.boot_ns.saturating_sub(DISORDER_NS)));
+            self.gap = Some(fifo_gap(gpu, from.min(received.boot_ns), received));
+        } else if tells_of_drops(&record) {
+            self.gap = Some(fifo_gap(gpu, covered_boot_ns.min(received.boot_ns), received));
         }
         self.owners.note(&record);
         let boot_ns = stamp.map_or(received.boot_ns, |at| at.boot_ns);
@@ -319,18 +346,25 @@ impl Open {
         let Settled { doubtful, pid, comm, renewal, .. } = settled;
         let facts = EventFacts { gpu, seq: *seq, time, doubtful, pid, comm, raw: line };
         *seq += 1;
-        Some(Drawn::Event { facts, record, renewal })
+        Some(NextItem::Event { facts, record, renewal })
     }
 }
 
-fn fifo_gap(gpu: GpuId, count: Option<u64>, from: u64, to: u64, received: Anchor) -> Gap {
+/// Whether a line of no known type has the shape in which drivers have counted what they dropped: a time, a process, a
+/// number. Number 14 may be another event in the same shape; where it counts drops, the full FIFO tells of them.
+fn tells_of_drops(record: &Record<'_>) -> bool {
+    record.drop_count().is_some_and(|count| count.id != EventMask::DROPPED_EVENTS_ID)
+}
+
+/// Events up to receipt may be missing.
+fn fifo_gap(gpu: GpuId, from_boot_ns: u64, received: Anchor) -> Gap {
     Gap {
         gpu,
         cause: GapCause::DriverFifoFull,
-        count,
-        from_boot_ns: from,
-        to_boot_ns: to,
-        unix_ns: received.unix_ns_of(to),
+        count: None,
+        from_boot_ns,
+        to_boot_ns: received.boot_ns,
+        unix_ns: received.unix_ns,
     }
 }
 
@@ -339,10 +373,7 @@ fn stopped(gpu: GpuId) -> Error {
 }
 
 fn removed_or_failed(gpu: GpuId, error: std::io::Error) -> Error {
-    use rustix::io::Errno;
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    let gone = error.kind() == std::io::ErrorKind::UnexpectedEof
-        || matches!(errno, Some(Errno::NODEV | Errno::NXIO | Errno::IO | Errno::CONNRESET));
+    let gone = is_end(&error);
     let failed = Error::io(format!("read the events of GPU {}", gpu.bdf), error);
     if gone {
         failed

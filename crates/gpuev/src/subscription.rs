@@ -1,17 +1,17 @@
 //! The taking end of a queue.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use gpuev_kfd::Record;
+use gpuev_kfd::{EventMask, Record};
 
-use crate::drain::Shared;
+use crate::drain::Feed;
 use crate::event::EventFacts;
 use crate::fork::Descriptor;
 use crate::queue::{Queue, Taken, Waited};
-use crate::{Error, ErrorKind, Filter, Gap, Item, ItemView, Result};
+use crate::{Error, ErrorKind, Filter, Gap, GpuId, Item, ItemView, Result};
 
 /// The default limit of what waits for one subscriber, in bytes: about 750,000 events.
 pub const DEFAULT_LIMIT: usize = 64 << 20;
@@ -32,27 +32,30 @@ pub struct Subscription {
 pub(crate) struct Subscriber {
     queue: Queue,
     filter: Filter,
-    gone: AtomicBool,
-    /// Who fills the queue; whoever waits for it can help.
-    drain: OnceLock<Weak<Shared>>,
+    /// Set once, before the first event.
+    feed: OnceLock<Feed>,
 }
 
 impl Subscriber {
     pub(crate) fn new(filter: Filter, limit: usize) -> Arc<Self> {
-        let (queue, gone, drain) = (Queue::new(limit), AtomicBool::new(false), OnceLock::new());
-        Arc::new(Self { queue, filter, gone, drain })
+        Arc::new(Self { queue: Queue::new(limit), filter, feed: OnceLock::new() })
     }
 
-    /// Says who fills the queue. Only the first time counts.
-    pub(crate) fn filled_by(&self, drain: Weak<Shared>) {
-        let _known = self.drain.set(drain);
+    /// Says what fills the queue. Only the first time counts.
+    pub(crate) fn fed_by(&self, feed: Feed) {
+        let _known = self.feed.set(feed);
+    }
+
+    /// What the driver must queue of this GPU so that the subscriber gets what it wants.
+    pub(crate) fn mask_for(&self, gpu: GpuId) -> EventMask {
+        if self.filter.passes_gpu(gpu) { self.filter.mask() } else { EventMask::NONE }
     }
 
     /// Waits until something is there, at most until `deadline`.
     fn wait(&self, deadline: Option<Instant>) -> Waited {
-        let drain = self.drain.get().and_then(Weak::upgrade);
-        let led = drain.and_then(|drain| drain.lead(&self.queue, deadline));
-        led.unwrap_or_else(|| self.queue.wait(deadline))
+        let drain = self.feed.get().and_then(Feed::drain);
+        let waited = drain.and_then(|drain| drain.drain_inline(&self.queue, deadline));
+        waited.unwrap_or_else(|| self.queue.wait(deadline))
     }
 
     pub(crate) fn offer_event(&self, facts: &EventFacts<'_>, record: &Record<'_>) {
@@ -67,17 +70,13 @@ impl Subscriber {
         }
     }
 
-    pub(crate) fn wake(&self) {
-        self.queue.wake();
+    /// Lets the subscriber know; see [`Queue::wake`].
+    pub(crate) fn wake(&self) -> Option<Waker> {
+        self.queue.wake()
     }
 
     pub(crate) fn close(&self) {
         self.queue.close();
-    }
-
-    /// Whether nobody takes from it any more.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
     }
 }
 
@@ -144,7 +143,7 @@ impl Subscription {
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn register(&self, waker: &std::task::Waker) -> bool {
+    pub(crate) fn register(&self, waker: &Waker) -> bool {
         self.subscriber.queue.register(waker)
     }
 }
@@ -160,7 +159,9 @@ impl Iterator for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.subscriber.gone.store(true, Ordering::Relaxed);
         self.subscriber.queue.abandon();
+        if let Some(feed) = self.subscriber.feed.get() {
+            feed.leave(&self.subscriber);
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use gpuev::time::Anchor;
-use gpuev::{ErrorKind, Filter, GapCause, Gpu, GpuId, Item, Monitor, Subscription, json};
+use gpuev::{ErrorKind, Filter, GapCause, Gpu, GpuSelector, Item, Monitor, Subscription, json};
 use gpuev_store::EventLog;
 use gpuev_store::report::{self, Options, Periods};
 
@@ -75,11 +75,10 @@ pub(crate) fn start(
     if !args.gpu.is_empty() {
         let inventory = source.machine.inventory()?;
         for selector in &args.gpu {
-            let found = inventory.select(selector).map_err(|error| match error.kind() {
+            chosen.push(inventory.selector(selector).map_err(|error| match error.kind() {
                 ErrorKind::InvalidInput => Failure::Usage(format!("--gpu: {error}")),
                 _ => Failure::Gpu(error),
-            })?;
-            chosen.extend(found.into_iter().map(|gpu| gpu.id));
+            })?);
         }
         builder = builder.gpus(chosen.iter().copied());
     }
@@ -95,7 +94,10 @@ pub(crate) fn start(
 }
 
 /// The filter that was asked for, `gpus` being the chosen ones.
-pub(crate) fn filter(args: &FilterArgs, gpus: impl IntoIterator<Item = GpuId>) -> Filter {
+pub(crate) fn filter(
+    args: &FilterArgs,
+    gpus: impl IntoIterator<Item = impl Into<GpuSelector>>,
+) -> Filter {
     let mut filter = Filter::new();
     if !args.gpu.is_empty() {
         filter = filter.gpus(gpus);

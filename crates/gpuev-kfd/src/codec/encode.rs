@@ -60,7 +60,6 @@ fn encode_fields(fields: &Fields<'_>, out: &mut Vec<u8>) {
         }
         Fields::ProcessStart(task) => encode_task(out, "c", task, " "),
         Fields::ProcessEnd(task) => encode_task(out, "d", task, " "),
-        Fields::DroppedEvents { at, count } => put!(out, "e {} -{} {count}", at.boot_ns, at.pid),
         Fields::Unknown { line, .. } => out.extend_from_slice(line),
     }
 }

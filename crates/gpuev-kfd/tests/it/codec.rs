@@ -1,6 +1,6 @@
 //! Lines to records and back.
 
-use gpuev_kfd::codec::{Migration, Record, Reset, Stamp, Task};
+use gpuev_kfd::codec::{DropCount, Migration, Record, Reset, Stamp, Task};
 use gpuev_kfd::{Access, EventType, FaultOutcome, Fields, RestoreFlag, decode, names};
 use proptest::prelude::*;
 
@@ -68,10 +68,35 @@ fn every_variant_of_every_event() {
         ),
         (b"c 1234 my job", Fields::ProcessStart(Task { pid: 0x1234, name: b"my job" })),
         (b"d 1234 ", Fields::ProcessEnd(Task { pid: 0x1234, name: b"" })),
-        (b"e 40507688414784 -156893 5", Fields::DroppedEvents { at: AT, count: 5 }),
     ];
     for (line, expected) in cases {
         assert_eq!(fields(line), expected, "{}", line.escape_ascii());
+    }
+}
+
+#[test]
+fn what_may_be_a_count_of_dropped_events_is_an_unknown_event() {
+    for (line, id, boot_ns) in [
+        (&b"e 40507688414784 -156893 5"[..], 14, 40_507_688_414_784),
+        // A patch of 2024 had it as number 12, with a time that no pid has.
+        (b"c 40507688414784 -156893 5", 12, 40_507_688_414_784),
+        (b"c 9876543 -156893 5", 12, 9_876_543),
+        (b"1f 40507688414784 -156893 5", 31, 40_507_688_414_784),
+    ] {
+        let record = decode(line);
+        assert_eq!(record.fields, Fields::Unknown { id: Some(id), line });
+        let at = Stamp { boot_ns, pid: 156_893 };
+        assert_eq!(record.drop_count(), Some(DropCount { id, at, count: 5 }));
+    }
+    for line in [
+        &b"9 40507688414784 -156893 5"[..],
+        b"e 40507688414784 -156893 5a21",
+        b"e 40507688414784 -156893 5 0",
+        b"e 40507688414784 156893 5",
+        b"c 2674 -42 5",
+        b"c 2674 python3",
+    ] {
+        assert_eq!(decode(line).drop_count(), None, "{}", line.escape_ascii());
     }
 }
 
@@ -179,11 +204,12 @@ pub(crate) fn record() -> impl Strategy<Value = Record<'static>> {
         b" lead",
         b"3 1 HWS",
     ]);
+    let process = (0..=1_u32 << 22, text.clone()).prop_map(|(pid, name)| Task { pid, name });
     let task = (any::<u32>(), text.clone()).prop_map(|(pid, name)| Task { pid, name });
     let reset = (any::<u32>(), prop::option::of(text))
         .prop_map(|(sequence, cause)| Reset { sequence, cause });
     let fields = prop_oneof![
-        task.clone().prop_map(Fields::VmFault),
+        task.prop_map(Fields::VmFault),
         any::<(u64, u64)>()
             .prop_map(|(throttlers, count)| Fields::ThermalThrottle { throttlers, count }),
         reset.clone().prop_map(Fields::GpuPreReset),
@@ -225,9 +251,8 @@ pub(crate) fn record() -> impl Strategy<Value = Record<'static>> {
         (stamp(), any::<(u64, u64, u32, i32)>()).prop_map(|(at, (page, pages, node, trigger))| {
             Fields::UnmapFromGpu { at, page, pages, node, trigger }
         }),
-        task.clone().prop_map(Fields::ProcessStart),
-        task.prop_map(Fields::ProcessEnd),
-        (stamp(), any::<u32>()).prop_map(|(at, count)| Fields::DroppedEvents { at, count }),
+        process.clone().prop_map(Fields::ProcessStart),
+        process.prop_map(Fields::ProcessEnd),
     ];
     fields.prop_map(|fields| Record { fields, tail: b"" })
 }

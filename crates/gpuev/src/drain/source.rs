@@ -2,14 +2,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Subscribers, removed_gap};
+use super::{Subscribers, Wakers, removed_gap};
 use crate::pace::Read;
-use crate::reader::{Answer, Drawn, Question};
-use crate::{EventMask, EventReader, Result};
+use crate::reader::{Answer, NextItem, PendingLookup};
+use crate::seam::{self, Moment};
+use crate::time::boot_now_ns;
+use crate::{EventMask, EventReader, GpuId, Result};
 
 /// Events handed out at a time, some tens of microseconds: then files are looked at again.
 const MOST_AT_A_TIME: usize = 256;
-/// Bytes that wait for a name. More are not worth it: the event goes without.
+/// Bytes that wait to be handed out. More stay in the driver; where a name is awaited, it is given up.
 const MOST_HELD: usize = 1 << 20;
 
 /// A reader, its subscribers, and what it waits for.
@@ -17,30 +19,48 @@ pub(super) struct Source {
     reader: EventReader,
     subscribers: Subscribers,
     on_removed: Option<OnRemoved>,
-    /// What must be answered before anything more can be handed out.
-    asked: Option<Question>,
-    /// What is to be asked beside.
-    renewals: Vec<Question>,
+    /// What must be looked up before anything more can be handed out.
+    awaited: Option<PendingLookup>,
+    /// What is to be looked up beside.
+    renewals: Vec<PendingLookup>,
+    /// The driver may hold more and was not asked, as too much is held here.
+    left_unread: bool,
 }
 
-/// Is given the reader once its GPU is gone and everything told.
-pub(super) type OnRemoved = Box<dyn FnOnce(EventReader) + Send>;
+/// Is given what was left once a GPU is gone and everything told.
+pub(super) type OnRemoved = Box<dyn FnOnce(Left) + Send>;
 
 /// How far handing out has come.
 #[derive(Debug)]
 pub(super) enum Progress {
     /// All that was read is handed out.
     Done,
+    /// As `Done`, and the last read failed.
+    Retry,
     /// There is more.
     More,
-    /// This must be answered first.
-    Asks {
-        question: Question,
-        /// It was not asked before.
+    /// This must be looked up first.
+    Awaits {
+        lookup: PendingLookup,
+        /// It was not awaited before.
         anew: bool,
     },
     /// The GPU is gone. What was read before is not yet handed out.
     Ended(Box<Source>),
+}
+
+/// A source whose file is closed and that may have more to hand out.
+#[must_use]
+pub(crate) struct Closed(Source);
+
+/// What is kept of a reader that is no more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left {
+    pub(crate) gpu: GpuId,
+    /// The number that the next event gets.
+    pub(crate) next_seq: u64,
+    /// Nothing that happened before is missing.
+    pub(crate) since_boot_ns: u64,
 }
 
 impl std::fmt::Debug for Source {
@@ -55,60 +75,87 @@ impl Source {
         subscribers: Subscribers,
         on_removed: Option<OnRemoved>,
     ) -> Self {
-        Self { reader, subscribers, on_removed, asked: None, renewals: Vec::new() }
+        let (awaited, renewals) = (None, Vec::new());
+        Self { reader, subscribers, on_removed, awaited, renewals, left_unread: false }
     }
 
-    pub(super) fn set_mask(&self, mask: EventMask) -> Result<()> {
+    pub(super) fn set_mask(&mut self, mask: EventMask) -> Result<()> {
         self.reader.set_mask(mask)
     }
 
-    pub(super) fn into_reader(self) -> EventReader {
-        self.reader
+    /// Asks the driver for what the subscribers want, where they choose.
+    ///
+    /// # Errors
+    /// Where the driver refuses what it was not asked for before.
+    pub(super) fn follow_mask(&mut self) -> Result<()> {
+        let asked = self.reader.mask();
+        match self.subscribers.chosen_mask(self.reader.gpu()) {
+            Some(wanted) if wanted != asked => match self.reader.set_mask(wanted) {
+                // Too much comes, and filters take care of that.
+                Err(_) if asked.union(wanted) == asked => Ok(()),
+                set => set,
+            },
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn subscribers(&self) -> &Subscribers {
         &self.subscribers
     }
 
-    /// Reads what the driver holds, all of it unless that is more than waits for a name at most.
+    /// Reads what the driver holds, unless too much waits to be handed out: then that is done first.
     pub(super) fn fill(&mut self) -> Result<Read> {
         let mut read = Read { bytes: 0, fifo: self.reader.fifo_capacity() };
         loop {
-            let filled = self.reader.fill();
-            if self.reader.held() > MOST_HELD
-                && let Some(question) = self.asked.take()
-            {
-                self.reader.answer(&question, question.unknown());
+            self.left_unread = self.is_full();
+            if self.left_unread {
+                return Ok(read);
             }
-            read.bytes += filled?;
-            if self.took_all() || self.reader.held() > MOST_HELD {
+            read.bytes += self.reader.fill()?;
+            if self.is_full()
+                && let Some(lookup) = self.awaited.take()
+            {
+                self.reader.answer(&lookup, lookup.unknown());
+            }
+            if self.reader.took_all() || self.reader.must_retry() {
                 return Ok(read);
             }
         }
     }
 
-    /// Whether the driver held no more when it was last read.
-    pub(super) fn took_all(&self) -> bool {
-        self.reader.took_all()
+    fn is_full(&self) -> bool {
+        self.reader.held() > MOST_HELD
     }
 
-    /// Hands out what was read, as far as it goes.
-    pub(super) fn hand_out(&mut self) -> Progress {
-        if let Some(question) = self.asked.clone() {
-            return Progress::Asks { question, anew: false };
+    /// Whether the driver held no more when it was last read.
+    pub(super) fn took_all(&self) -> bool {
+        !self.left_unread && self.reader.took_all()
+    }
+
+    /// Whether the last read failed.
+    pub(super) fn must_retry(&self) -> bool {
+        self.reader.must_retry()
+    }
+
+    /// Hands out what was read, as far as it goes. `wakers` are to be woken once no lock is held.
+    pub(super) fn hand_out(&mut self, wakers: &mut Wakers) -> Progress {
+        if let Some(lookup) = self.awaited.clone() {
+            return Progress::Awaits { lookup, anew: false };
         }
-        let mut subscribers = self.subscribers.lock();
+        let subscribers = self.subscribers.lock();
         let mut progress = Progress::More;
         for _ in 0..MOST_AT_A_TIME {
-            match self.reader.draw() {
-                Ok(Some(Drawn::Event { facts, record, renewal })) => {
+            match self.reader.next_item() {
+                Ok(Some(NextItem::Event { facts, record, renewal })) => {
                     self.renewals.extend(renewal);
                     subscribers.iter().for_each(|one| one.offer_event(&facts, &record));
                 }
-                Ok(Some(Drawn::Gap(gap))) => subscribers.iter().for_each(|one| one.offer_gap(&gap)),
-                Ok(Some(Drawn::Question(question))) => {
-                    self.asked = Some(question.clone());
-                    progress = Progress::Asks { question, anew: true };
+                Ok(Some(NextItem::Gap(gap))) => {
+                    subscribers.iter().for_each(|one| one.offer_gap(&gap));
+                }
+                Ok(Some(NextItem::PendingLookup(lookup))) => {
+                    self.awaited = Some(lookup.clone());
+                    progress = Progress::Awaits { lookup, anew: true };
                     break;
                 }
                 Ok(None) | Err(_) => {
@@ -117,49 +164,68 @@ impl Source {
                 }
             }
         }
-        subscribers.retain(|subscriber| {
-            subscriber.wake();
-            !subscriber.is_gone()
-        });
+        subscribers.iter().for_each(|subscriber| wakers.add(subscriber.wake()));
         progress
     }
 
-    /// What nothing waits for and should be asked soon.
-    pub(super) fn take_renewals(&mut self) -> impl Iterator<Item = Question> + '_ {
+    /// What nothing waits for and should be looked up soon.
+    pub(super) fn take_renewals(&mut self) -> impl Iterator<Item = PendingLookup> + '_ {
         self.renewals.drain(..)
     }
 
-    /// Answers `question`; tells whether it is one that was waited for.
-    pub(super) fn answer(&mut self, question: &Question, answer: Answer) -> bool {
-        let awaited = self.asked.take_if(|asked| asked.is(question)).is_some();
+    /// Takes in an answer; tells whether it was awaited.
+    pub(super) fn answer(&mut self, lookup: &PendingLookup, answer: Answer) -> bool {
+        let awaited = self.awaited.take_if(|awaited| awaited.is(lookup)).is_some();
         if awaited {
-            self.reader.answer(question, answer);
+            self.reader.answer(lookup, answer);
         } else {
-            self.reader.renew(question, answer);
+            self.reader.renew(lookup, answer);
         }
         awaited
     }
 
-    /// Hands everything out, however long names take: nothing more will be read.
-    pub(super) fn finish(&mut self) {
-        self.reader.end();
-        loop {
-            match self.hand_out() {
-                Progress::Asks { question, .. } => {
-                    self.answer(&question, question.look_up());
-                }
-                Progress::More => {}
-                Progress::Done | Progress::Ended(_) => return,
-            }
-        }
+    /// Reads a last time and closes the file.
+    pub(super) fn close(mut self) -> Closed {
+        let _ended_anyway = self.reader.fill();
+        let _nothing_to_fail = seam::pass(Moment::BeforeClose);
+        self.reader.close();
+        let _nothing_to_fail = seam::pass(Moment::AfterClose);
+        Closed(self)
     }
 
     /// Hands everything out and tells that the GPU is gone.
     pub(super) fn end(mut self) {
-        self.finish();
-        self.subscribers.tell(&removed_gap(self.reader.gpu()));
-        if let Some(on_removed) = self.on_removed.take() {
-            on_removed(self.reader);
+        self.reader.close();
+        let on_removed = self.on_removed.take();
+        let subscribers = self.subscribers.clone();
+        let left = Closed(self).finish();
+        subscribers.tell(&removed_gap(left.gpu, left.since_boot_ns));
+        if let Some(on_removed) = on_removed {
+            on_removed(left);
+        }
+    }
+}
+
+impl Closed {
+    /// Hands everything out, however long names take.
+    pub(crate) fn finish(self) -> Left {
+        let Self(mut source) = self;
+        loop {
+            let mut wakers = Wakers::default();
+            let progress = source.hand_out(&mut wakers);
+            wakers.wake();
+            match progress {
+                Progress::Awaits { lookup, .. } => {
+                    source.answer(&lookup, lookup.look_up());
+                }
+                Progress::More => {}
+                Progress::Done | Progress::Retry | Progress::Ended(_) => break,
+            }
+        }
+        Left {
+            gpu: source.reader.gpu(),
+            next_seq: source.reader.next_seq(),
+            since_boot_ns: source.reader.emptied_boot_ns().unwrap_or_else(boot_now_ns),
         }
     }
 }
@@ -200,7 +266,9 @@ mod tests {
             EventReader::from_fd(&machine, &gpu, file.into(), VERSION, EventMask::ALL).unwrap();
         let subscriber = Subscriber::new(Filter::new(), DEFAULT_LIMIT);
         let items = Subscription::new(Arc::clone(&subscriber));
-        (driver, Source::new(reader, Subscribers::of(subscriber), None), items)
+        let subscribers = Subscribers::new();
+        subscribers.add(std::sync::Weak::new(), subscriber);
+        (driver, Source::new(reader, subscribers, None), items)
     }
 
     #[test]
@@ -210,22 +278,23 @@ mod tests {
         let mut written = 0;
         driver.write_all(LINE).unwrap();
         source.fill().unwrap();
-        let Progress::Asks { question, anew: true } = source.hand_out() else { panic!() };
-        while let Progress::Asks { .. } = source.hand_out() {
+        let hand_out = |source: &mut Source| source.hand_out(&mut Wakers::default());
+        let Progress::Awaits { lookup, anew: true } = hand_out(&mut source) else { panic!() };
+        while let Progress::Awaits { .. } = hand_out(&mut source) {
             assert!(items.try_next().is_none() && written <= MOST_HELD);
             driver.write_all(&LINE.repeat(300)).unwrap();
             written += 300 * LINE.len();
             source.fill().unwrap();
         }
         assert!(written + LINE.len() > MOST_HELD);
-        source.finish();
+        assert!(
+            !source.answer(&lookup, Answer::Process(Some(crate::Comm::new(b"late")))),
+            "nobody waits for it"
+        );
+        let _left = source.close().finish();
         let events = std::iter::from_fn(|| items.try_next());
         let nameless =
             events.filter(|item| matches!(item, Item::Event(e) if e.process().is_none()));
         assert_eq!(nameless.count() * LINE.len(), written + LINE.len());
-        assert!(
-            !source.answer(&question, Answer::Process(Some(crate::Comm::new(b"late")))),
-            "nobody waits for it"
-        );
     }
 }

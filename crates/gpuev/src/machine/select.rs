@@ -2,7 +2,48 @@
 
 use std::fmt::Write as _;
 
-use crate::{Bdf, Error, ErrorKind, Gpu, Inventory, Result, UniqueId};
+use crate::{Bdf, Error, ErrorKind, Gpu, GpuId, Inventory, Result, UniqueId};
+
+/// GPUs that are chosen for good: what is chosen is what it selects at any time, so a card stays chosen when its
+/// partitions change. Made from what people write ([`Inventory::selector`]), from a [`Gpu`] (the card, or one
+/// partition of a card that has several), or from a [`GpuId`] (exactly that partition).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GpuSelector {
+    card: Card,
+    /// `None` for all partitions of the card.
+    partition: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Card {
+    At(Bdf),
+    With(UniqueId),
+}
+
+impl GpuSelector {
+    /// Whether `gpu` is one of those.
+    #[must_use]
+    pub fn selects(&self, gpu: GpuId) -> bool {
+        let is_card = match self.card {
+            Card::At(bdf) => gpu.bdf == bdf,
+            Card::With(id) => gpu.unique_id == Some(id),
+        };
+        is_card && self.partition.is_none_or(|partition| gpu.partition == partition)
+    }
+}
+
+impl From<GpuId> for GpuSelector {
+    fn from(gpu: GpuId) -> Self {
+        Self { card: Card::At(gpu.bdf), partition: Some(gpu.partition) }
+    }
+}
+
+impl From<&Gpu> for GpuSelector {
+    fn from(gpu: &Gpu) -> Self {
+        let partition = (gpu.partitions > 1).then_some(gpu.id.partition);
+        Self { card: Card::At(gpu.id.bdf), partition }
+    }
+}
 
 /// What people write to name a GPU.
 enum Name {
@@ -44,7 +85,7 @@ impl Inventory {
             .with_hint(self.list()));
         }
         let (name, partition) = parse(selector).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, format!("{selector:?} does not name a GPU")).with_hint(format!(
+            not_a_name(selector).with_hint(format!(
                 "give an index, a PCI address, a unique id, or one of these with /partition; {}",
                 self.list()
             ))
@@ -63,6 +104,21 @@ impl Inventory {
             return Err(Error::new(ErrorKind::InvalidInput, what).with_hint(self.list()));
         }
         Ok(found)
+    }
+
+    /// What `selector` selects now and later: see [`Inventory::select`]. An index is that of this moment.
+    ///
+    /// # Errors
+    /// As [`Inventory::find`].
+    pub fn selector(&self, selector: &str) -> Result<GpuSelector> {
+        let found = self.select(selector)?;
+        let selected = parse(selector).and_then(|(name, partition)| match (name, partition) {
+            (Name::Bdf(bdf), _) => Some(GpuSelector { card: Card::At(bdf), partition }),
+            (Name::UniqueId(id), _) => Some(GpuSelector { card: Card::With(id), partition }),
+            (Name::Index(_), None) => found.first().map(|gpu| GpuSelector::from(*gpu)),
+            (Name::Index(_), Some(_)) => found.first().map(|gpu| GpuSelector::from(gpu.id)),
+        });
+        selected.ok_or_else(|| not_a_name(selector))
     }
 
     /// What there is, for the end of an error.
@@ -88,6 +144,10 @@ impl Inventory {
         }
         text
     }
+}
+
+fn not_a_name(selector: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("{selector:?} does not name a GPU"))
 }
 
 fn parse(selector: &str) -> Option<(Name, Option<u32>)> {

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use gpuev_kfd::EventMask;
-
-use crate::drain::{Drained, removed_gap};
+use crate::drain::{Closed, Drained, Left, removed_gap};
 use crate::event::{Gap, GapCause};
 use crate::time::{Anchor, boot_now_ns};
 use crate::{Bdf, Error, EventReader, Gpu, GpuId, UniqueId};
@@ -16,9 +14,8 @@ pub(super) fn key(gpu: GpuId) -> Key {
     (gpu.bdf, gpu.partition)
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) mask: EventMask,
     pub(super) watched: HashMap<Key, Watched>,
     /// GPUs that were read before and are not now.
     away: HashMap<Key, Away>,
@@ -53,17 +50,6 @@ pub(super) struct Changes {
 }
 
 impl State {
-    pub(super) fn new(mask: EventMask) -> Self {
-        Self {
-            mask,
-            watched: HashMap::new(),
-            away: HashMap::new(),
-            failures: Vec::new(),
-            released: false,
-            generation: 0,
-        }
-    }
-
     /// What is to be done so that exactly `wanted` is read. Whatever is what it was is left alone.
     pub(super) fn changes(&self, wanted: &HashMap<Key, Gpu>) -> Changes {
         let is_kept = |key: &Key| {
@@ -89,13 +75,18 @@ impl State {
         changes.gone.is_empty() && changes.new.iter().all(|(key, _)| failed_before(key))
     }
 
-    /// Closes the GPU's event file, what the driver holds read first. Gives the GPU; `None` where its end is
-    /// being told by the draining thread.
-    pub(super) fn close(&mut self, key: Key, cause: GapCause) -> Option<GpuId> {
-        let reader = self.watched.get(&key)?.drained.take()?;
-        self.watched.remove(&key);
-        self.leave(key, &reader, cause);
-        Some(reader.gpu())
+    /// Closes the GPUs' event files, what the driver holds read first: all of them, then hands out what was read. Gives
+    /// what is left of each, but for GPUs whose end the draining thread is telling.
+    pub(super) fn close(&mut self, keys: &[Key], cause: GapCause) -> Vec<Left> {
+        let close = |key: &Key| Some((*key, self.watched.get(key)?.drained.close()?));
+        let closed: Vec<_> = keys.iter().filter_map(close).collect();
+        let finish = |(key, closed): (Key, Closed)| {
+            let left = closed.finish();
+            self.watched.remove(&key);
+            self.leave(key, left, cause);
+            left
+        };
+        closed.into_iter().map(finish).collect()
     }
 
     /// GPUs and partitions that left while all was let go, when nobody saw it: a gap of each, once.
@@ -105,20 +96,15 @@ impl State {
             .filter(|(key, _)| !wanted.contains_key(key))
             .map(|(_, away)| {
                 away.cause = GapCause::Reopened;
-                Gap { from_boot_ns: away.since_boot_ns, ..removed_gap(away.id) }
+                removed_gap(away.id, away.since_boot_ns)
             })
             .collect()
     }
 
     /// The GPU is not read any more.
-    pub(super) fn leave(&mut self, key: Key, reader: &EventReader, cause: GapCause) {
-        let away = Away {
-            id: reader.gpu(),
-            next_seq: reader.next_seq(),
-            since_boot_ns: boot_now_ns(),
-            cause,
-        };
-        self.away.insert(key, away);
+    pub(super) fn leave(&mut self, key: Key, left: Left, cause: GapCause) {
+        let Left { gpu: id, next_seq, since_boot_ns } = left;
+        self.away.insert(key, Away { id, next_seq, since_boot_ns, cause });
     }
 
     /// `gpu` cannot be opened. Nobody sees what happens on it from now on, unless nobody has for longer.

@@ -25,10 +25,11 @@ impl Edges {
     /// Watches the event `file` of `gpu`. What it holds now is an edge too.
     pub(super) fn of(file: &impl AsFd, gpu: GpuId) -> Result<Self> {
         let failed = |error: Errno| Error::io(waiting_for(gpu), error.into());
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
+        let epoll =
+            Descriptor::open(|| epoll::create(epoll::CreateFlags::CLOEXEC)).map_err(failed)?;
         let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, file, epoll::EventData::new_u64(0), edges).map_err(failed)?;
-        Ok(Self { epoll: epoll.into(), gpu })
+        Ok(Self { epoll, gpu })
     }
 
     /// Sleeps until there is an edge, at most `timeout`, or until a signal.

@@ -6,7 +6,7 @@
 //! they would have to run backwards; what stays open is marked on the event.
 
 use gpuev_kfd::codec::Task;
-use gpuev_kfd::{EventType, Fields, Record};
+use gpuev_kfd::{EventMask, EventType, Fields, Record};
 
 use crate::Comm;
 
@@ -41,12 +41,12 @@ impl Forgery {
         following.iter().take(room).any(|&byte| byte == b'\n')
     }
 
-    /// Judges the bytes behind a line that ended in the name of `task`; `borne` is what the process is called,
-    /// as far as known.
+    /// Judges the bytes behind a line that ended in the name of `task`, which the driver may have queued under these
+    /// masks; `borne` is what the process is called, as far as known.
     pub(super) fn judge(
         &mut self,
         task: Task<'_>,
-        following: &[u8],
+        (following, possible): (&[u8], EventMask),
         borne: Option<Comm>,
     ) -> Verdict {
         self.doubtful_bytes = 0;
@@ -60,7 +60,7 @@ impl Forgery {
         }
         let surely: usize = lines
             .iter()
-            .take_while(|line| self.is_impossible(line))
+            .take_while(|line| self.is_impossible(line, possible))
             .map(|line| line.len() + 1)
             .sum();
         self.doubtful_bytes = room - surely;
@@ -84,8 +84,12 @@ impl Forgery {
     }
 
     /// Whether the driver cannot have written this line now.
-    fn is_impossible(&self, line: &[u8]) -> bool {
-        match gpuev_kfd::decode(line).fields {
+    fn is_impossible(&self, line: &[u8], possible: EventMask) -> bool {
+        let record = gpuev_kfd::decode(line);
+        if !may_be_queued(possible, &record) {
+            return true;
+        }
+        match record.fields {
             Fields::Unknown { id, .. } => id.is_none_or(|id| EventType::from_id(id).is_some()),
             Fields::GpuPreReset(reset) => self.reset.is_some_and(|last| reset.sequence <= last),
             Fields::GpuPostReset(reset) => self.reset.is_some_and(|last| reset.sequence < last),
@@ -94,6 +98,18 @@ impl Forgery {
             }
             _ => false,
         }
+    }
+}
+
+/// Whether the driver may have queued the event under these masks: an event outside of all of them is none. A line
+/// without a number has no bit, and what may count dropped events needs none.
+pub(super) fn may_be_queued(possible: EventMask, record: &Record<'_>) -> bool {
+    match record.fields {
+        Fields::Unknown { id: None | Some(0 | 64..), .. } => true,
+        Fields::Unknown { id: Some(id), .. } => {
+            possible.contains_id(id) || record.drop_count().is_some()
+        }
+        _ => record.event_type().is_none_or(|event_type| possible.contains(event_type)),
     }
 }
 

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use gpuev_kfd::codec::Task;
-use gpuev_kfd::{EventType, Fields, Record};
+use gpuev_kfd::{EventType, Record};
 
-use super::forgery::{Forgery, Verdict};
-use super::intake::Front;
+use super::forgery::{Forgery, Verdict, may_be_queued};
+use super::read_buffer::Front;
 use crate::process::{NameCache, NameLookup, ThreadOwner, Threads};
 use crate::{Comm, Machine};
 
-/// Who bears a number in an event? Asking the system takes long in the eyes of a FIFO: whoever draws decides when.
+/// A number in an event whose process must be looked up. That takes long in the eyes of a FIFO: whoever reads decides
+/// when.
 #[derive(Debug, Clone)]
-pub(crate) struct Question {
+pub(crate) struct PendingLookup {
     number: Number,
     received_boot_ns: u64,
     names: Arc<NameLookup>,
@@ -34,7 +35,7 @@ pub(crate) enum Answer {
     Thread(ThreadOwner),
 }
 
-impl Question {
+impl PendingLookup {
     /// Asks the system.
     pub(crate) fn look_up(&self) -> Answer {
         match self.number {
@@ -51,7 +52,7 @@ impl Question {
         }
     }
 
-    /// Whether an answer to the other answers this.
+    /// Whether the other is the same lookup.
     pub(crate) fn is(&self, other: &Self) -> bool {
         (self.number, self.received_boot_ns) == (other.number, other.received_boot_ns)
     }
@@ -76,8 +77,8 @@ pub(super) struct Settled {
     pub(super) pid: Option<u32>,
     /// Its process's name.
     pub(super) comm: Comm,
-    /// To be asked beside.
-    pub(super) renewal: Option<Question>,
+    /// To be looked up beside.
+    pub(super) renewal: Option<PendingLookup>,
 }
 
 impl Owners {
@@ -96,24 +97,25 @@ impl Owners {
         &mut self,
         record: &Record<'_>,
         front: &Front<'_>,
-    ) -> Result<Settled, Question> {
+    ) -> Result<Settled, PendingLookup> {
         if let Some(task) = record.task() {
-            return self.settle_task(task, record.event_type(), front);
+            return self.settle_task(task, record, front);
         }
         let (comm, renewal) = self.owner(record, front.received.boot_ns)?;
-        let doubtful = self.forgery.doubts(front.message().len());
+        let doubtful = self.doubts(record, front);
         Ok(Settled { more: 0, doubtful, pid: None, comm, renewal })
     }
 
     fn settle_task(
         &mut self,
         task: Task<'_>,
-        event_type: Option<EventType>,
+        record: &Record<'_>,
         front: &Front<'_>,
-    ) -> Result<Settled, Question> {
+    ) -> Result<Settled, PendingLookup> {
+        let event_type = record.event_type();
         let (following, now_ns) = (front.following(), front.received.boot_ns);
         let (owner, borne) = self.thread(task, event_type, following, now_ns)?;
-        let doubtful = self.forgery.doubts(front.message().len());
+        let doubtful = self.doubts(record, front);
         if event_type == Some(EventType::ProcessEnd) {
             self.threads.forget(task.pid, owner.pid);
         }
@@ -121,11 +123,16 @@ impl Owners {
         if let Some(pid) = owner.pid {
             self.names.forget(pid);
         }
-        let more = match self.forgery.judge(task, following, borne) {
+        let more = match self.forgery.judge(task, (following, front.possible), borne) {
             Verdict::Genuine => 0,
             Verdict::NameGoesOn(more) => more,
         };
         Ok(Settled { more, doubtful, pid: owner.pid, comm: owner.process, renewal: None })
+    }
+
+    /// Whether a task name may have forged the message in front.
+    fn doubts(&mut self, record: &Record<'_>, front: &Front<'_>) -> bool {
+        self.forgery.doubts(front.message().len()) | !may_be_queued(front.possible, record)
     }
 
     /// Whose thread `task` is, and what it is called now, as far as that was asked.
@@ -135,7 +142,7 @@ impl Owners {
         event_type: Option<EventType>,
         following: &[u8],
         now_ns: u64,
-    ) -> Result<(ThreadOwner, Option<Comm>), Question> {
+    ) -> Result<(ThreadOwner, Option<Comm>), PendingLookup> {
         if let Some((_, found)) = self.answer.take().filter(|(tid, _)| *tid == task.pid) {
             if event_type == Some(EventType::ProcessStart) {
                 self.threads.forget(task.pid, found.pid);
@@ -145,7 +152,7 @@ impl Owners {
         let begins = event_type == Some(EventType::ProcessStart);
         match self.threads.known(task.pid, now_ns) {
             Some(owner) if !begins && !Forgery::may_go_on(task, following) => Ok((owner, None)),
-            _ => Err(self.question(Number::Thread(task.pid), now_ns)),
+            _ => Err(self.pending(Number::Thread(task.pid), now_ns)),
         }
     }
 
@@ -154,22 +161,19 @@ impl Owners {
         &mut self,
         record: &Record<'_>,
         received_boot_ns: u64,
-    ) -> Result<(Comm, Option<Question>), Question> {
-        // A driver's own count of losses is nobody's event.
-        let counts_losses = matches!(record.fields, Fields::DroppedEvents { .. });
-        let Some(stamp) = record.stamp().filter(|_| !counts_losses) else {
+    ) -> Result<(Comm, Option<PendingLookup>), PendingLookup> {
+        let Some(stamp) = record.stamp() else {
             return Ok((Comm::NONE, None));
         };
-        let question =
-            |owners: &Self| owners.question(Number::Process(stamp.pid), received_boot_ns);
+        let pending = |owners: &Self| owners.pending(Number::Process(stamp.pid), received_boot_ns);
         let Some(known) = self.names.known(stamp.pid, received_boot_ns) else {
-            return Err(question(self));
+            return Err(pending(self));
         };
-        Ok((known.name, known.due.then(|| question(self))))
+        Ok((known.name, known.due.then(|| pending(self))))
     }
 
-    fn question(&self, number: Number, received_boot_ns: u64) -> Question {
-        Question { number, received_boot_ns, names: self.names.lookup() }
+    fn pending(&self, number: Number, received_boot_ns: u64) -> PendingLookup {
+        PendingLookup { number, received_boot_ns, names: self.names.lookup() }
     }
 
     /// Remembers the counters in a message that was taken.
@@ -177,21 +181,21 @@ impl Owners {
         self.forgery.note(record);
     }
 
-    /// Takes in the answer to a question that could not wait.
-    pub(super) fn answer(&mut self, question: &Question, answer: Answer) {
-        match (question.number, answer) {
+    /// Takes in what was waited for.
+    pub(super) fn answer(&mut self, pending: &PendingLookup, answer: Answer) {
+        match (pending.number, answer) {
             (Number::Process(pid), Answer::Process(comm)) => {
-                self.names.learn(pid, comm.unwrap_or(Comm::NONE), question.received_boot_ns);
+                self.names.learn(pid, comm.unwrap_or(Comm::NONE), pending.received_boot_ns);
             }
             (Number::Thread(tid), Answer::Thread(owner)) => self.answer = Some((tid, owner)),
             _ => {}
         }
     }
 
-    /// Takes in the answer to one that was asked beside.
-    pub(super) fn renew(&mut self, question: &Question, answer: Answer) {
-        if let (Number::Process(pid), Answer::Process(comm)) = (question.number, answer) {
-            self.names.renew(pid, comm.unwrap_or(Comm::NONE), question.received_boot_ns);
+    /// Takes in what was looked up beside.
+    pub(super) fn renew(&mut self, pending: &PendingLookup, answer: Answer) {
+        if let (Number::Process(pid), Answer::Process(comm)) = (pending.number, answer) {
+            self.names.renew(pid, comm.unwrap_or(Comm::NONE), pending.received_boot_ns);
         }
     }
 }

@@ -72,6 +72,18 @@ impl Driver {
         self.write(format!("{node}/gpu_id"), format!("{}\n", 100 + gpu));
     }
 
+    /// A partition of the first card, in the place of what it was before; KFD's number of it is 200 and more.
+    pub(crate) fn add_partition(&self, partition: u32, unique_id: u64) {
+        let node = format!("sys/class/kfd/kfd/topology/nodes/{}", partition + 1);
+        let location = 3 << 8 | partition << 28;
+        let properties = format!(
+            "simd_count 32\ndomain 0\nlocation_id {location}\ngfx_target_version 90402\n\
+             unique_id {unique_id}\n"
+        );
+        self.write(format!("{node}/properties"), properties);
+        self.write(format!("{node}/gpu_id"), format!("{}\n", 200 + partition));
+    }
+
     /// Takes a GPU out of the topology; its event files stay open.
     pub(crate) fn unlist_gpu(&self, gpu: u32) {
         let node = format!("sys/class/kfd/kfd/topology/nodes/{}", gpu + 1);
@@ -110,8 +122,13 @@ impl Driver {
 
     /// Writes to every open event file of a GPU.
     pub(crate) fn emit(&self, gpu: u32, bytes: impl AsRef<[u8]>) {
+        self.emit_to(100 + gpu, bytes);
+    }
+
+    /// As [`emit`](Self::emit), by KFD's number.
+    pub(crate) fn emit_to(&self, kfd_id: u32, bytes: impl AsRef<[u8]>) {
         for (id, file) in self.files.lock().unwrap().iter_mut() {
-            if *id == 100 + gpu {
+            if *id == kfd_id {
                 // A reader that has been closed is none of the driver's business.
                 let _closed = file.write_all(bytes.as_ref());
             }

@@ -1,6 +1,6 @@
 //! The serialized form.
 
-use gpuev::{Item, json};
+use gpuev::{Gap, Item, json};
 
 use crate::driver::{Driver, NEW, all};
 
@@ -100,7 +100,15 @@ fn every_type_has_its_data() {
 #[test]
 fn a_gap_has_the_documented_form() {
     let driver = Driver::new(1, NEW);
-    let line = line_of(&driver, b"e 18203445217186 -323990 5\n");
+    let mut reader = driver.reader();
+    driver.emit(0, b"c 40507688514000 -323990 5\n");
+    let items = all(&mut reader);
+    let Item::Gap(gap) = &items[1] else { panic!("{items:?}") };
+    let mut line = String::new();
+    json::write_gap(
+        &mut line,
+        &Gap { count: Some(5), to_boot_ns: 18_203_445_217_186, ..gap.clone() },
+    );
     assert!(line.starts_with(r#"{"v":1,"record":"gap","gpu":{"index":0,"#), "{line}");
     assert!(line.contains(r#""cause":"driver_fifo_full","count":5,"from_boot_ns":"#), "{line}");
     assert!(line.contains(r#""to_boot_ns":18203445217186,"time":""#), "{line}");

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use gpuev::{Clock, ErrorKind, EventType, GapCause, Item, Severity};
+use gpuev::{Clock, ErrorKind, EventData, EventType, GapCause, Item, Severity};
 
 use crate::driver::{Driver, NEW, OLD, all, raw};
 
@@ -151,13 +151,40 @@ fn a_full_fifo_is_a_gap_before_what_came_after_it() {
 }
 
 #[test]
-fn the_drivers_own_count_is_a_gap_with_that_count() {
+fn number_14_is_unknown_and_no_loss_by_itself() {
     let driver = Driver::new(1, NEW);
     let mut reader = driver.reader();
-    driver.emit(0, "e 18203445217186 -323990 5\n");
+    // A count of dropped events, a rescheduled restore, or the same in digits that both have.
+    for line in ["e 18203445217186 -323990 5", "e 1820344521 -7 5a21", "e 1820344521 -7 5a21 0"] {
+        driver.emit(0, format!("{line}\n"));
+        let items = all(&mut reader);
+        let [event] = events(&items)[..] else { panic!("{items:?}") };
+        assert_eq!((event.type_name(), items.len()), ("UNKNOWN", 1));
+        assert_eq!(event.data(), EventData::Unknown { id: Some(14) });
+        let says_so = event.message().to_string().contains("may tell that it dropped events");
+        assert_eq!(says_so, line.ends_with(" 5"), "{}", event.message());
+    }
+}
+
+#[test]
+fn what_tells_of_drops_under_another_number_is_shown_and_a_possible_loss() {
+    let driver = Driver::new(1, NEW);
+    let mut reader = driver.reader();
+    for line in ["c 40507688514000 -323990 5", "c 9876543 -42 5", "1f 40507688514000 -323990 5"] {
+        let before = gpuev::time::boot_now_ns();
+        driver.emit(0, format!("{line}\n2 400:7\n"));
+        let items = all(&mut reader);
+        let [Item::Event(event), Item::Gap(gap), Item::Event(_)] = &items[..] else {
+            panic!("{items:?}")
+        };
+        assert_eq!((event.type_name(), event.raw()), ("UNKNOWN", line.as_bytes()));
+        assert_eq!((gap.cause, gap.count), (GapCause::DriverFifoFull, None));
+        assert!(gap.from_boot_ns <= before && gap.to_boot_ns >= before, "{gap:?} at {before}");
+    }
+    driver.emit(0, "c 2674 -42 5\n");
     let items = all(&mut reader);
-    let [Item::Gap(gap)] = &items[..] else { panic!("{items:?}") };
-    assert_eq!((gap.count, gap.to_boot_ns), (Some(5), 18_203_445_217_186));
+    assert_eq!(events(&items)[0].event_type(), Some(EventType::ProcessStart));
+    assert_eq!(items.len(), 1, "a process may be called so");
 }
 
 #[test]

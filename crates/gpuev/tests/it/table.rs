@@ -26,10 +26,13 @@ fn offset(table: &MetricsTable, name: &str) -> u64 {
     table.get(name).unwrap()[0].unwrap() & 0x7f
 }
 
+/// Names and offsets.
+type Fields = &'static [(&'static str, u64)];
+
 /// Offsets by the header of the kernel, modulo 128.
 #[test]
 fn fields_are_where_the_drivers_structure_has_them() {
-    let known: [(u16, u8, &[(&str, u64)]); 8] = [
+    let known: [(u16, u8, Fields); 8] = [
         (96, 1, &[("energy_accumulator", 24), ("throttle_status", 68), ("temperature_hbm", 88)]),
         (104, 2, &[("gfx_activity_acc", 80), ("firmware_timestamp", 96)]),
         (120, 3, &[("pcie_link_speed", 76), ("voltage_gfx", 106), ("indep_throttle_status", 112)]),

@@ -1,4 +1,5 @@
-//! Who waits reads: whatever wakes a subscriber wakes him wherever he waits, in any order of threads.
+//! A subscriber that waits drains: whatever wakes a subscriber wakes it wherever it waits, in any order of threads, and
+//! nothing that was read stays in memory while anybody waits.
 //!
 //! A wake-up that is lost is a test that never ends.
 
@@ -6,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use gpuev::{Filter, GapCause, Item, Monitor, Subscription};
+use gpuev::{EventType, Filter, GapCause, GpuSelector, Item, Monitor, Subscription};
 use gpuev_sim::{DriverEvent, SimMachine, throttler};
 
 use crate::driver::{Driver, NEW, machine_of};
@@ -65,6 +66,72 @@ fn an_event_wakes_all_who_wait_for_it() {
         }
         drop(monitor);
     });
+}
+
+/// More lines than are handed out at a time, in one read.
+const BURST: usize = 600;
+const THERMAL_LINE: &str = "2 400:7\n";
+
+/// The subscriber that waits first, and so drains, wants nothing of a burst that others want, and then its end.
+#[test]
+fn a_burst_reaches_all_whoever_drains_it() {
+    let driver = Driver::new(2, NEW);
+    let monitor = Monitor::start(&driver.machine).unwrap();
+    let second = GpuSelector::from(monitor.gpus()[1].id);
+    let faults = Filter::new().types([EventType::VmFault], false);
+    let of_second = Filter::new().gpus([second]);
+    std::thread::scope(|scope| {
+        let excluded =
+            [faults.clone(), faults.clone().gpus([second]), faults].map(|f| monitor.subscribe(f));
+        let [of_any, of_second_only, sliced] = excluded;
+        let everything = take(scope, monitor.subscribe(Filter::new()), |items| items.wait(None));
+        let polled = take(scope, monitor.subscribe(of_second), |items| {
+            while !items.is_finished() {
+                if let Some(item) = items.try_next() {
+                    return Some(item);
+                }
+                std::thread::yield_now();
+            }
+            None
+        });
+        let of_any = take(scope, of_any, |items| items.wait(None));
+        let of_second_only = take(scope, of_second_only, |items| items.wait(None));
+        let sliced = take(scope, sliced, wait_in_slices);
+        for round in 0..40 {
+            let gpu = round % 2;
+            driver.emit(gpu, THERMAL_LINE.repeat(BURST));
+            let burst = everything.iter().filter(|item| matches!(item, Item::Event(_)));
+            assert_eq!(burst.take(BURST).count(), BURST, "round {round}");
+            if gpu == 1 {
+                let burst = polled.iter().filter(|item| matches!(item, Item::Event(_)));
+                assert_eq!(burst.take(BURST).count(), BURST, "round {round}");
+            }
+        }
+        // What matters stands at the end of a burst that nobody else gets.
+        for _ in 0..20 {
+            driver.emit(1, THERMAL_LINE.repeat(400) + "1 1234:python3\n");
+            for heard in [&of_any, &of_second_only, &sliced] {
+                let fault = heard.iter().find(|item| matches!(item, Item::Event(_))).unwrap();
+                assert_eq!(crate::driver::raw(&fault), "1 1234:python3");
+            }
+        }
+        drop(monitor);
+        assert_eq!(everything.iter().chain(polled).count(), 2 * 20 * 401, "to the end");
+    });
+}
+
+#[test]
+fn the_end_of_a_burst_reaches_the_only_subscriber_that_wants_nothing_else() {
+    let driver = Driver::new(1, NEW);
+    for _ in 0..40 {
+        let monitor = Monitor::start(&driver.machine).unwrap();
+        let mut faults = monitor.subscribe(Filter::new().types([EventType::VmFault], false));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || faults.find(|item| matches!(item, Item::Event(_))));
+            driver.emit(0, THERMAL_LINE.repeat(400) + "1 1234:python3\n");
+            assert!(waiting.join().unwrap().is_some());
+        });
+    }
 }
 
 /// A read that fills the buffer may have left something, and then has not: nobody reads for ever.
