@@ -230,8 +230,44 @@ const OLD: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[i64] = &[];
 
-/// To run a program that the plan names.
-const EXECUTE: &[i64] = &[libc::SYS_execve, libc::SYS_execveat];
+/// To run a program that the plan names, and what ordinary programs and shells use: a folder and a process group of
+/// their own, extended attributes (`ls`, `cp`), named pipes (`mkfifo`), their place in the scheduler. Those that the
+/// agent starts are in this filter, too: they get no namespace, no other user and no device.
+const EXECUTE: &[i64] = &[
+    libc::SYS_chdir,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_fgetxattr,
+    libc::SYS_flistxattr,
+    libc::SYS_getitimer,
+    libc::SYS_getpriority,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_mlock2,
+    libc::SYS_mlockall,
+    libc::SYS_msync,
+    libc::SYS_munlockall,
+    libc::SYS_readahead,
+    libc::SYS_sched_get_priority_max,
+    libc::SYS_sched_get_priority_min,
+    libc::SYS_sched_rr_get_interval,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_setpgid,
+    libc::SYS_tee,
+    libc::SYS_timer_getoverrun,
+    libc::SYS_timer_gettime,
+    libc::SYS_truncate,
+    libc::SYS_vmsplice,
+];
+
+/// What x86-64 has besides: dash runs programs by `vfork`, older shells by `fork`.
+#[cfg(target_arch = "x86_64")]
+const EXECUTE_OLD: &[i64] =
+    &[libc::SYS_chown, libc::SYS_fork, libc::SYS_lchown, libc::SYS_utime, libc::SYS_vfork];
+#[cfg(not(target_arch = "x86_64"))]
+const EXECUTE_OLD: &[i64] = &[];
 
 /// Requests that have nothing to do with a device.
 const IOCTLS: [u64; 5] =
@@ -268,8 +304,8 @@ fn clone3_is_unknown() -> Built<BpfProgram> {
 }
 
 fn only_what_is_listed(may_execute: bool) -> Built<BpfProgram> {
-    let execute = if may_execute { EXECUTE } else { &[] };
-    let lists = [FILES, WAITING_AND_SOCKETS, PROCESS, OLD, execute];
+    let execute = if may_execute { [EXECUTE, EXECUTE_OLD].concat() } else { Vec::new() };
+    let lists = [FILES, WAITING_AND_SOCKETS, PROCESS, OLD, &execute];
     let mut rules: Rules = lists.concat().into_iter().map(|call| (call, Vec::new())).collect();
     let one_of = |argument, values: &[u64]| -> Built<Vec<_>> {
         values
@@ -285,6 +321,12 @@ fn only_what_is_listed(may_execute: bool) -> Built<BpfProgram> {
             })
             .collect()
     };
+    if may_execute {
+        let kinds = [libc::S_IFREG, libc::S_IFIFO].map(u64::from);
+        rules.insert(libc::SYS_mknodat, of_kind(2, &kinds)?);
+        #[cfg(target_arch = "x86_64")]
+        rules.insert(libc::SYS_mknod, of_kind(1, &kinds)?);
+    }
     rules.insert(libc::SYS_ioctl, one_of(1, &IOCTLS)?);
     rules.insert(libc::SYS_socket, one_of(0, &FAMILIES.map(|f| u64::from(f.unsigned_abs())))?);
     let namespaces = u64::from(NAMESPACES.unsigned_abs());
@@ -293,6 +335,17 @@ fn only_what_is_listed(may_execute: bool) -> Built<BpfProgram> {
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![no_namespace])?]);
     let eperm = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     SeccompFilter::new(rules, eperm, SeccompAction::Allow, ARCH)?.try_into()
+}
+
+/// Where the file mode `argument` names one of these types of file.
+fn of_kind(argument: u8, kinds: &[u64]) -> Built<Vec<SeccompRule>> {
+    let mask = u64::from(libc::S_IFMT);
+    let is = |kind: &u64| {
+        let masked = SeccompCmpOp::MaskedEq(mask);
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, *kind)?;
+        SeccompRule::new(vec![condition])
+    };
+    kinds.iter().map(is).collect()
 }
 
 type Built<T> = std::result::Result<T, seccompiler::BackendError>;

@@ -1,6 +1,8 @@
 //! The sandbox, from inside: what is entered cannot be left, so it is entered by a process of its own, which
 //! is this test program again.
 
+mod sinks;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
