@@ -3,6 +3,7 @@
 //! One thread, the worker, makes signals of what the monitor gives and hands them on. What listens to people
 //! and programs (the control socket, HTTP) sees the agent through [`Shared`] and asks the worker for changes.
 
+mod keeping;
 mod outputs;
 mod recording;
 mod worker;
@@ -82,6 +83,7 @@ struct State {
     config: Config,
     recorded: Progress,
     recording_failure: Option<String>,
+    not_kept: Vec<String>,
     silent: Vec<GpuId>,
     sinks: Vec<Stats>,
     health: BTreeMap<(Bdf, u32), (Anchor, Arc<Health>)>,
@@ -97,6 +99,8 @@ pub struct Status {
     pub recorded: Progress,
     /// Why nothing is recorded, where something should be.
     pub recording_failure: Option<String>,
+    /// What of alerts is not kept on disk, and why: a restart will not know of it.
+    pub not_kept: Vec<String>,
     /// The GPUs that are watched.
     pub gpus: Vec<Gpu>,
     /// GPUs whose events cannot be read, and why.
@@ -274,6 +278,7 @@ impl Shared {
             signals: self.signals.load(Ordering::Relaxed),
             recorded: state.recorded,
             recording_failure: state.recording_failure.clone(),
+            not_kept: state.not_kept.clone(),
             gpus: monitor.map(Monitor::gpus).unwrap_or_default(),
             unreadable: monitor.map(Monitor::failures).unwrap_or_default(),
             silent: state.silent.clone(),

@@ -121,6 +121,13 @@ pub struct AlertChange {
     /// Sinks that wake people are told: it began to fire, got worse or was resolved, and is neither silenced
     /// nor held back by the rate limit. Others (the page, the metrics) look at every change.
     pub notify: bool,
+    /// It was on disk before it was told: a restart knows of it.
+    #[serde(default = "yes")]
+    pub kept: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Severities by name: the library's own type knows no serde.

@@ -12,6 +12,8 @@ use gpuev::time::Anchor;
 use gpuev::{Bdf, Error, Gap, GapCause, Gpu, Item, Machine, Result};
 use gpuev_store::{History, Query};
 
+use crate::latest::LatestWriter;
+
 /// What arrived so long before a look at an empty queue has been through that queue: the draining thread
 /// takes microseconds.
 const SURELY_QUEUED_NS: u64 = 1_000_000_000;
@@ -26,7 +28,7 @@ const NOTE_LENGTH: usize = 64;
 /// Notes up to when all is safe.
 #[derive(Debug)]
 pub struct AliveNote {
-    file: File,
+    note: LatestWriter<String>,
     boot_id: String,
     /// When the last item was received, when the queue was found empty, and up to when that means all.
     seen: Option<(u64, u64)>,
@@ -34,16 +36,21 @@ pub struct AliveNote {
 }
 
 impl AliveNote {
-    /// The note in `state_dir`.
+    /// The note in `state_dir`. A disk on which it cannot be written makes the next gap longer than it was, and delays
+    /// nobody.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// No thread is left.
     pub fn open(state_dir: &Path, machine: &Machine) -> Result<Self> {
         let path = path(state_dir);
-        let file = File::options().create(true).write(true).truncate(false).open(&path);
-        let file = file.map_err(|error| Error::io(format!("open {}", path.display()), error))?;
+        let mut file = None;
+        let note = LatestWriter::start("alive-note", move |note: String| {
+            let written = write_note(&mut file, &path, &note);
+            written.map_err(|error| error.to_string())
+        });
+        let note = note.map_err(|error| Error::io("start a thread", error))?;
         let boot_id = machine.boot_id().unwrap_or_default();
-        Ok(Self { file, boot_id, seen: None, safe_until_ns: 0 })
+        Ok(Self { note, boot_id, seen: None, safe_until_ns: 0 })
     }
 
     /// The queue is empty at `now_ns`, and the last that was taken from it was received at `received_ns`.
@@ -61,8 +68,7 @@ impl AliveNote {
             self.seen = None;
             self.safe_until_ns = self.safe_until_ns.max(until_ns);
             let note = format!("{} {until_ns}", self.boot_id);
-            // A note that cannot be written makes the next gap longer than it was.
-            let _longer_gap = self.file.write_all_at(format!("{note:NOTE_LENGTH$}").as_bytes(), 0);
+            self.note.put(format!("{note:NOTE_LENGTH$}"));
         }
     }
 
@@ -71,6 +77,14 @@ impl AliveNote {
     pub const fn safe_until_ns(&self) -> u64 {
         self.safe_until_ns
     }
+}
+
+fn write_note(file: &mut Option<File>, path: &Path, note: &str) -> std::io::Result<()> {
+    let file = match file {
+        Some(file) => file,
+        none => none.insert(File::options().create(true).write(true).truncate(false).open(path)?),
+    };
+    file.write_all_at(note.as_bytes(), 0)
 }
 
 fn path(state_dir: &Path) -> PathBuf {

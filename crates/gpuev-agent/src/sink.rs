@@ -1,27 +1,31 @@
 //! Where signals and alerts go: files, the journal, Alertmanager, webhooks, mail, programs, OpenTelemetry.
 //!
 //! A [`Sink`] takes messages and says whether it did. Everything else is the same for all of them and lies
-//! before it in its [`Outbox`]: queue, threads, retries, spool, counts. [`Sinks`] holds all of one machine.
+//! before it in its [`Outbox`]: queue, thread, retries, counts. [`Sinks`] holds all of one machine, and the [`Mirror`]
+//! keeps on disk what waits.
 //!
 //! What holds for every sink:
 //!
 //! 1. Offering never waits, whatever a server or a disk does.
-//! 2. Memory and disk are bounded; what finds no room is counted, told and, in streams of records, marked.
-//! 3. Messages are delivered in order. A message is gone only when the sink took it, refused it, or could not
-//!    be reached for `give_up`; the latter two are dead letters, counted and told.
+//! 2. Memory and disk are bounded; what finds no room is counted, told and, in streams of records, marked. Critical
+//!    alerts find room where there are others.
+//! 3. Only a receiver that cannot be reached stops the line. A message that its receiver answers with an error is tried
+//!    again alone and holds up nobody; one that it refuses for good is a dead letter. Both are counted, told and listed.
+//!    Of each alert the latest state is delivered, critical ones first; streams of records keep their order.
 //! 4. A message keeps its id through every retry and restart. Where an answer is lost nobody can know whether
 //!    the message arrived: it is sent again under the same id, which the receiver sees
 //!    (`Idempotency-Key`, `Message-ID`, `GPUEV_ID`, …).
 //! 5. No redirect is followed, TLS is verified, secrets are read from files and stand in no error.
 
 mod alertmanager;
-mod backoff;
 mod base64;
+mod bell;
 mod exec;
 mod file;
 mod http;
 mod journald;
 mod message;
+mod mirror;
 mod otlp;
 mod outbox;
 mod rotate;
@@ -29,7 +33,6 @@ mod secret;
 mod settings;
 mod sinks;
 mod smtp;
-mod spool;
 mod webhook;
 mod words;
 
@@ -39,30 +42,32 @@ use std::time::Duration;
 use gpuev::Severity;
 use serde::{Deserialize, Serialize};
 
-use crate::quantity::Size;
-
 pub use alertmanager::AlertmanagerSettings;
 pub use exec::ExecSettings;
 pub use file::FileSettings;
 pub use http::HttpSettings;
 pub use journald::JournaldSettings;
-pub use message::{Kind, Message, Numbering};
+pub use message::{Kind, Message, Numbering, Told};
+pub use mirror::{Mirror, MirrorStats};
 pub use otlp::OtlpSettings;
-pub use outbox::{Notice, Outbox, OutboxSettings, OutboxStart, Report, Stats};
+pub use outbox::{
+    DeadLetter, Notice, Outbox, OutboxSettings, OutboxStart, Report, SetAside, Stats, SyncPolicy,
+};
 pub use settings::{Context, Firing, InvalidSink, Settings};
 pub use sinks::Sinks;
 pub use smtp::{SmtpSettings, Tls};
-pub use spool::SyncPolicy;
 pub use webhook::{Ready, WebhookSettings};
-
-/// How large a spool may become where the settings do not say.
-const SPOOL: Size = Size(64 << 20);
 
 /// Something that takes messages.
 pub trait Sink: Send {
     /// How many messages it takes at once, at most.
     fn batch(&self) -> usize {
         1
+    }
+
+    /// In which order it takes messages.
+    fn order(&self) -> Order {
+        Order::Alerts
     }
 
     /// Its receivers read records one by one: a record `lost` tells them what is missing.
@@ -97,11 +102,29 @@ pub trait Sink: Send {
     }
 }
 
+/// In which order a sink is given messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The worst first, and of each alert its latest state only.
+    Alerts,
+    /// As they came, each of them.
+    Records,
+    /// As they came, each of them, and nothing before what came earlier: a file or a journal is not reordered.
+    Lines,
+}
+
 /// Why a sink did not take messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// It may take them later.
-    Later {
+    /// The receiver cannot be reached, or takes nothing at the moment: nothing is tried for a while.
+    Unreachable {
+        /// Why, for people, with what to do.
+        error: String,
+        /// When, if the server says so.
+        after: Option<Duration>,
+    },
+    /// The receiver answered, and did not take these messages: they are tried again, and others go on.
+    Failed {
         /// Why, for people, with what to do.
         error: String,
         /// When, if the server says so.
@@ -112,9 +135,24 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// It may work later; nobody says when.
-    pub fn later(error: impl Into<String>) -> Self {
-        Self::Later { error: error.into(), after: None }
+    /// The receiver cannot be reached; nobody says until when.
+    pub fn unreachable(error: impl Into<String>) -> Self {
+        Self::Unreachable { error: error.into(), after: None }
+    }
+
+    /// The receiver answered with an error; nobody says when to try again.
+    pub fn failed(error: impl Into<String>) -> Self {
+        Self::Failed { error: error.into(), after: None }
+    }
+
+    /// Why, for people.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Unreachable { error, .. } | Self::Failed { error, .. } | Self::Refused(error) => {
+                error
+            }
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use gpuev::time::Anchor;
 use gpuev::{Error, ErrorKind, Machine, Result};
 
+use super::keeping::Keeping;
 use super::{Shared, say};
-use crate::alert::{AlertChange, Book, StateFile};
+use crate::alert::{AlertChange, Book};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::rule::{Engine, RuleSet};
@@ -25,12 +26,12 @@ const MOST_ON_THE_WAY: usize = 1024;
 pub(super) struct Outputs {
     shared: Arc<Shared>,
     engine: Engine,
-    kept: StateFile,
+    kept: Keeping,
     boot_id: String,
     sinks: Sinks,
     /// Changes of alerts that are not yet told.
     changes: Vec<AlertChange>,
-    /// Those that were told, and may not be in the sinks' spools yet. They are kept with the alerts: else a crash
+    /// Those that were told, and may not be in the sinks' queues on disk yet. They are kept with the alerts: else a crash
     /// in between would leave alerts that are known as told and that nobody was told of.
     on_the_way: Vec<AlertChange>,
 }
@@ -44,7 +45,7 @@ pub(super) fn sink_context(
 ) -> Context {
     let book = book.clone();
     Context {
-        spool_folder: config.agent.state_dir.join("spool"),
+        state_dir: config.agent.state_dir.clone(),
         host: machine.hostname().unwrap_or_default(),
         report: Arc::new(|sink, notice| say(&format!("sink {sink} {notice}"))),
         metrics: Arc::clone(metrics),
@@ -53,8 +54,7 @@ pub(super) fn sink_context(
 }
 
 impl Outputs {
-    /// Starts the sinks, and goes on with the alerts of before. Their state is that of the file `alerts.json` in
-    /// the state folder; one that is damaged is put aside.
+    /// Starts the sinks, and goes on with the alerts of before: those of the file `alerts.json` in the state folder.
     pub(super) fn start(shared: &Arc<Shared>, config: &Config, rules: RuleSet) -> Result<Self> {
         let machine = &shared.machine;
         let context = sink_context(machine, config, &shared.book, &shared.metrics);
@@ -64,25 +64,18 @@ impl Outputs {
         let mut outputs = Self {
             engine: Engine::new(rules, shared.book.clone(), &host),
             shared: Arc::clone(shared),
-            kept: StateFile::at(config.agent.state_dir.join("alerts.json")),
+            kept: Keeping::start(&config.agent.state_dir.join("alerts.json"))?,
             boot_id: machine.boot_id().unwrap_or_default(),
             sinks,
             changes: Vec::new(),
             on_the_way: Vec::new(),
         };
-        outputs.restore()?;
+        outputs.restore();
         Ok(outputs)
     }
 
-    fn restore(&mut self) -> Result<()> {
-        let state = match self.kept.load() {
-            Ok(state) => state,
-            Err(error) => {
-                let aside = self.kept.set_aside()?;
-                say(&format!("{error}; it is now {}, and alerts begin anew", aside.display()));
-                None
-            }
-        };
+    fn restore(&mut self) {
+        let state = self.kept.load();
         if let Some(mut state) = state {
             self.on_the_way = std::mem::take(&mut state.on_the_way);
             self.sinks.change_again(&self.on_the_way);
@@ -92,7 +85,6 @@ impl Outputs {
         }
         let known = self.shared.book.alerts();
         self.shared.metrics.observe_alerts(known.iter().map(|alert| &**alert));
-        Ok(())
     }
 
     /// Something was noticed. What it changes of alerts is told by [`tell_changes`](Self::tell_changes).
@@ -120,6 +112,7 @@ impl Outputs {
     pub(super) fn tick(&mut self, now: Anchor) {
         self.changes.extend(self.engine.tick(now.boot_ns, now.unix_ns));
         self.tell_changes();
+        self.kept.look_again();
         self.settle();
     }
 
@@ -143,7 +136,7 @@ impl Outputs {
 
     /// Sinks go on for a moment with what waits.
     pub(super) fn stop(mut self) {
-        self.sinks.close(PATIENCE);
+        self.sinks.flush(PATIENCE);
         self.settle();
         for sink in self.sinks.stop(PATIENCE) {
             if sink.waiting > 0 {
@@ -155,8 +148,8 @@ impl Outputs {
         }
     }
 
-    /// Keeps what changed of alerts, then tells it: whoever was told finds it again after a crash. Writes to the
-    /// disk, so it is called once for many signals.
+    /// Keeps what changed of alerts, then tells it: whoever was told finds it again after a crash. A disk that does not
+    /// answer in time delays it once, and what is told says that it is not kept. Called once for many signals.
     pub(super) fn tell_changes(&mut self) {
         if self.changes.is_empty() {
             return;
@@ -166,7 +159,10 @@ impl Outputs {
         }
         let room = MOST_ON_THE_WAY.saturating_sub(self.on_the_way.len());
         self.on_the_way.extend(self.changes.iter().take(room).cloned());
-        self.keep();
+        let kept = self.keep();
+        for change in &mut self.changes {
+            change.kept = kept;
+        }
         for change in self.changes.drain(..) {
             self.shared.metrics.observe_change(&change);
             let message = Message::of_change(&change);
@@ -175,12 +171,19 @@ impl Outputs {
         }
     }
 
-    fn keep(&self) {
+    /// Keeps the alerts and what is on its way; whether they are on disk now.
+    fn keep(&mut self) -> bool {
         let mut state = self.engine.state(&self.boot_id);
         state.on_the_way.clone_from(&self.on_the_way);
-        if let Err(error) = self.kept.save(&state) {
-            say(&format!("{error}; a restart will not know of this change"));
-        }
+        self.kept.keep(state)
+    }
+
+    /// Why what is told of alerts is not on disk, where it is not.
+    pub(super) fn not_kept(&self) -> Vec<String> {
+        let queues = self.sinks.kept().and_then(|kept| kept.failing);
+        let queues = queues.map(|why| format!("what waits for sinks is not kept: {why}"));
+        let alerts = self.kept.failure().map(|why| format!("alerts are not kept: {why}"));
+        alerts.into_iter().chain(queues).collect()
     }
 }
 

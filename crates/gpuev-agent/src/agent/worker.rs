@@ -11,6 +11,7 @@ use gpuev::{Gap, Gpu, Item, Subscription};
 use super::outputs::Outputs;
 use super::recording::Recording;
 use super::{Shared, say};
+use crate::backoff::Backoff;
 use crate::blind::AliveNote;
 use crate::config::Config;
 use crate::notify::Notifier;
@@ -49,25 +50,31 @@ pub(super) struct Worker {
 }
 
 /// Ever rarer attempts, until there is nothing left to try.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retry {
-    /// When the next is due, and how long that is after the one before.
-    next: Option<(Instant, Duration)>,
+    backoff: Backoff,
+    /// When the next is due.
+    next: Option<Instant>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(TICK, RAREST_RETRY), next: None }
+    }
 }
 
 impl Retry {
     /// Whether to try now, where something `is_wanted`.
     fn is_due(&mut self, is_wanted: bool, now: Instant) -> bool {
-        let (is_due, wait) = match self.next {
-            _ if !is_wanted => {
-                self.next = None;
-                return false;
-            }
-            Some((at, _)) if now < at => return false,
-            Some((_, waited)) => (true, (waited * 2).min(RAREST_RETRY)),
-            None => (false, TICK),
-        };
-        self.next = Some((now + wait, wait));
+        if !is_wanted {
+            self.next = None;
+            self.backoff.reset();
+            return false;
+        }
+        let is_due = self.next.is_some_and(|at| now >= at);
+        if is_due || self.next.is_none() {
+            self.next = Some(now + self.backoff.next());
+        }
         is_due
     }
 }
@@ -145,6 +152,7 @@ impl Worker {
         }
         let mut state = shared.state();
         state.sinks = outputs.stats();
+        state.not_kept = outputs.not_kept();
         state.silent = self.pipeline.silent(now.boot_ns);
         if let Some(recording) = &self.recording {
             let lost_before = state.recorded.lost;

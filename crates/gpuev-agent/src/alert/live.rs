@@ -146,7 +146,7 @@ impl Live {
         let alert = Arc::make_mut(&mut self.alert);
         alert.revision += 1;
         self.count_told = alert.count;
-        AlertChange { alert: Arc::clone(&self.alert), notify }
+        AlertChange { alert: Arc::clone(&self.alert), notify, kept: true }
     }
 
     /// It is over. Who knows that it fired is told, whatever else holds.

@@ -18,6 +18,7 @@ use super::answer::{held_json, json, refused, with_type};
 use super::{OPENAPI, Site};
 use crate::agent::Status;
 use crate::metrics::Exposition;
+use crate::sink::Stats;
 
 /// Records in an answer, unless `limit` says.
 const RECORDS: usize = 100;
@@ -263,7 +264,7 @@ fn write_gpu(list: &mut String, site: &Site, gpu: &Gpu, unreadable: Option<&str>
 /// How the agent is, and what a person should look at.
 pub(super) async fn health(State(site): State<Site>) -> Response {
     let status = site.agent.status();
-    let problems = problems(&status);
+    let problems = problems(&status, &site.agent.sinks());
     let mut text = String::new();
     let mut object = Object::nested(&mut text);
     object.word("status", if problems.is_empty() { "ok" } else { "degraded" });
@@ -281,8 +282,18 @@ pub(super) async fn health(State(site): State<Site>) -> Response {
     json(text)
 }
 
-fn problems(status: &Status) -> Vec<String> {
-    let mut problems = Vec::new();
+fn problems(status: &Status, sinks: &[Stats]) -> Vec<String> {
+    let mut problems = status.not_kept.clone();
+    for sink in sinks {
+        let name = &sink.sink;
+        problems
+            .extend(sink.failing.iter().map(|why| format!("sink {name} is not reached: {why}")));
+        problems.extend(sink.upkeep_failing.iter().map(|why| format!("sink {name}: {why}")));
+        if let Some(one) = sink.set_aside_messages.first() {
+            let count = sink.set_aside;
+            problems.push(format!("sink {name} does not take {count} messages: {}", one.error));
+        }
+    }
     problems
         .extend(status.recording_failure.iter().map(|why| format!("nothing is recorded: {why}")));
     let unreadable = status.unreadable.iter();

@@ -215,9 +215,14 @@ fn alerts(state: &State) -> Family {
 
 fn sinks(sinks: &[Stats]) -> Vec<Family> {
     type Read = fn(&Stats) -> u64;
-    let counters: [(&str, &str, Read); 5] = [
+    let counters: [(&str, &str, Read); 6] = [
         ("gpuev_sink_messages", "Messages that a sink was given.", |s| s.accepted),
         ("gpuev_sink_delivered", "Messages that a sink's receiver took.", |s| s.delivered),
+        (
+            "gpuev_sink_superseded",
+            "States of alerts that a later one took the place of while they waited.",
+            |s| s.superseded,
+        ),
         ("gpuev_sink_failures", "Tries to deliver that failed.", |s| s.failures),
         ("gpuev_sink_dead_letters", "Messages that a sink's receiver will never take.", |s| {
             s.dead_letters
@@ -229,8 +234,13 @@ fn sinks(sinks: &[Stats]) -> Vec<Family> {
     let gauges: [(&str, Option<&str>, &str, Read); 4] = [
         ("gpuev_sink_waiting_messages", None, "Messages that wait for a sink.", |s| s.waiting),
         ("gpuev_sink_queue_bytes", Some("bytes"), "Memory that they take.", |s| s.memory_bytes),
-        ("gpuev_sink_spool_bytes", Some("bytes"), "Disk that they take.", |s| s.spool_bytes),
-        ("gpuev_sink_failing", None, "1 while a sink takes no messages.", |s| {
+        (
+            "gpuev_sink_set_aside_messages",
+            None,
+            "Of these, messages that the receiver answered with an error.",
+            |s| s.set_aside,
+        ),
+        ("gpuev_sink_failing", None, "1 while a sink cannot reach its receiver.", |s| {
             u64::from(s.failing.is_some())
         }),
     ];

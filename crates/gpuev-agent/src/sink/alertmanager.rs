@@ -42,7 +42,7 @@ pub struct AlertmanagerSettings {
     /// What is sent. Unset: alerts that should wake somebody.
     #[serde(default)]
     pub send: Filter,
-    /// How messages wait. They are spooled unless `queue.spool` says otherwise.
+    /// How messages wait. They are kept on disk, too, unless `queue.spool` says otherwise.
     #[serde(default)]
     pub queue: OutboxSettings,
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use gpuev::message::Printable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -39,7 +40,7 @@ pub struct ExecSettings {
     /// What it gets. Unset: alerts that should wake somebody.
     #[serde(default)]
     pub send: Filter,
-    /// How messages wait. They are spooled unless `queue.spool` says otherwise.
+    /// How messages wait. They are kept on disk, too, unless `queue.spool` says otherwise.
     #[serde(default)]
     pub queue: OutboxSettings,
 }
@@ -85,9 +86,7 @@ struct Exec {
 impl Sink for Exec {
     fn deliver(&mut self, batch: &[Message]) -> Result<usize, Failure> {
         for message in batch {
-            self.run(message).map_err(|error| {
-                Failure::later(format!("{}: {error}", self.settings.command.join(" ")))
-            })?;
+            self.run(message)?;
         }
         Ok(0)
     }
@@ -110,19 +109,27 @@ impl Exec {
         command
     }
 
-    fn run(&self, message: &Message) -> Result<(), String> {
-        let started = self.command(message).spawn();
-        let mut child = started.map_err(|error| format!("cannot be started: {error}"))?;
+    /// Errors name the program and not its arguments, which may be secrets.
+    fn run(&self, message: &Message) -> Result<(), Failure> {
+        let program = &self.settings.command[0];
+        let mut child = self.command(message).spawn().map_err(|error| {
+            Failure::unreachable(format!("{program}: cannot be started: {error}"))
+        })?;
         let said = talk(&mut child, &message.json);
         let status = wait(&mut child, self.settings.timeout.0);
         // Who left the group may still hold the pipes.
         let said = said.recv_timeout(DRAIN).unwrap_or_default();
-        match status {
-            Err(error) => Err(format!("cannot be waited for: {error}")),
-            Ok(None) => Err(format!("did not end within {} and was killed", self.settings.timeout)),
-            Ok(Some(status)) if status.success() => Ok(()),
-            Ok(Some(status)) => Err(format!("{}: {}", ended(status), said.trim())),
-        }
+        let error = match status {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => format!("{}: {}", ended(status), Printable(said.trim().as_bytes())),
+            Ok(None) => format!("did not end within {} and was killed", self.settings.timeout),
+            Err(error) => {
+                return Err(Failure::unreachable(format!(
+                    "{program}: cannot be waited for: {error}"
+                )));
+            }
+        };
+        Err(Failure::failed(format!("{program}: {error}")))
     }
 }
 

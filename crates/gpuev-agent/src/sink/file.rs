@@ -10,7 +10,7 @@ use super::message::{Kind, Message};
 use super::outbox::OutboxSettings;
 use super::rotate::RotatingFile;
 use super::settings::{Context, SinkSettings};
-use super::{Failure, Filter, Sink};
+use super::{Failure, Filter, Order, Sink};
 use crate::quantity::{Period, Size};
 
 /// `[sinks.file.NAME]`.
@@ -31,7 +31,7 @@ pub struct FileSettings {
     /// What is written. Unset: all records but readings, and every change of an alert.
     #[serde(default)]
     pub send: Filter,
-    /// How messages wait. Nothing is spooled unless `queue.spool` says so: the file is on disk as well.
+    /// How messages wait. Nothing is kept on disk unless `queue.spool` says so: the file is on disk as well.
     #[serde(default)]
     pub queue: OutboxSettings,
 }
@@ -78,7 +78,7 @@ struct FileSink {
 impl FileSink {
     fn failure(&self, error: impl Display) -> Failure {
         let path = self.settings.path.display();
-        Failure::later(format!(
+        Failure::unreachable(format!(
             "{path}: {error}; its folder must exist, be writable for the agent and have room"
         ))
     }
@@ -98,6 +98,10 @@ impl FileSink {
 impl Sink for FileSink {
     fn batch(&self) -> usize {
         256
+    }
+
+    fn order(&self) -> Order {
+        Order::Lines
     }
 
     fn tells_loss(&self) -> bool {

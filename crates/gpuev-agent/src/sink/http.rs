@@ -118,7 +118,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if let Some(value) = self.authorization().map_err(Failure::later)? {
+        if let Some(value) = self.authorization().map_err(Failure::unreachable)? {
             request = request.header("Authorization", value);
         }
         let mut answer = request.send(body).map_err(|error| unreachable_server(url, &error))?;
@@ -132,18 +132,21 @@ impl Client {
 }
 
 impl Answer {
-    /// What is said of a status that is no success. Refused is what this message will always get; what the
-    /// operator or the server can mend is tried again.
+    /// What is said of a status that is no success. Refused is what this message will always get. What concerns all
+    /// messages (who asks, whether the server is well) stops them; all else concerns this one until others show.
     fn failure(&self, url: &str) -> Failure {
         let told: String = self.body.chars().filter(|c| !c.is_control()).take(TOLD).collect();
         let error = format!("{} answers {} {told}", place(url), self.status);
+        let after = self.retry_after();
         match self.status {
             400 | 406 | 411 | 413..=415 | 422 | 431 | 501 => Failure::Refused(error),
-            300..400 => {
-                Failure::later(format!("{error}; redirects are not followed: give its address"))
-            }
-            401 | 403 | 407 => Failure::later(format!("{error}; see the sink's secrets")),
-            _ => Failure::Later { error, after: self.retry_after() },
+            300..400 => Failure::unreachable(format!(
+                "{error}; redirects are not followed: give its address"
+            )),
+            401 | 407 => Failure::unreachable(format!("{error}; see the sink's secrets")),
+            429 | 503 => Failure::Unreachable { error, after },
+            403 => Failure::failed(format!("{error}; see the sink's secrets")),
+            _ => Failure::Failed { error, after },
         }
     }
 
@@ -155,7 +158,7 @@ impl Answer {
 }
 
 fn unreachable_server(url: &str, error: &Error) -> Failure {
-    Failure::later(format!("{}: {error}", place(url)))
+    Failure::unreachable(format!("{}: {error}", place(url)))
 }
 
 /// Scheme, host and port: the path of a webhook is a secret.

@@ -22,7 +22,7 @@ use serde_json::Value;
 use super::message::{Kind, Message};
 use super::outbox::OutboxSettings;
 use super::settings::{Context, SinkSettings};
-use super::{Failure, Filter, Sink};
+use super::{Failure, Filter, Order, Sink};
 
 /// `MESSAGE_ID` by record, and by type or state. They never change: people filter by them.
 const MESSAGE_IDS: [(&str, &str, &str); 24] = [
@@ -60,7 +60,7 @@ pub struct JournaldSettings {
     pub socket: PathBuf,
     /// What is written. Unset: alerts, and what is at least a warning.
     pub send: Filter,
-    /// How messages wait. Nothing is spooled unless `queue.spool` says so.
+    /// How messages wait. Nothing is kept on disk unless `queue.spool` says so.
     pub queue: OutboxSettings,
 }
 
@@ -139,6 +139,10 @@ fn send_as_file(socket: &UnixDatagram, entry: &[u8]) -> std::io::Result<()> {
 }
 
 impl Sink for Journald {
+    fn order(&self) -> Order {
+        Order::Lines
+    }
+
     fn tells_loss(&self) -> bool {
         true
     }
@@ -149,7 +153,7 @@ impl Sink for Journald {
                 // Restarted, it has another socket.
                 self.socket = None;
                 let path = self.path.display();
-                return Err(Failure::later(format!("the journal's socket {path}: {error}")));
+                return Err(Failure::unreachable(format!("the journal's socket {path}: {error}")));
             }
         }
         Ok(0)

@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them. The place of each is its number in spools: only append.
+    /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Event,
         Self::Gap,
@@ -89,6 +89,17 @@ pub struct Message {
     pub unix_ns: i64,
     /// The record as one JSON object without a newline, see `docs/event-schema.md`.
     pub json: Arc<str>,
+    /// Of which alert it tells, where it does.
+    pub alert: Option<Told>,
+}
+
+/// Which state of which alert a message tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The alert.
+    pub id: Arc<str>,
+    /// The revision of it.
+    pub revision: u64,
 }
 
 impl Message {
@@ -102,8 +113,32 @@ impl Message {
             severity: alert.severity,
             notify: change.notify && alert.state != AlertState::Pending,
             unix_ns: changed_unix_ns(alert),
-            json: alert_json(alert).into(),
+            json: alert_json(alert, change.kept).into(),
+            alert: Some(Told { id: alert.id.as_str().into(), revision: alert.revision }),
         }
+    }
+
+    /// A message as it was kept.
+    pub(super) fn kept(
+        id: Arc<str>,
+        kind: Kind,
+        severity: Severity,
+        notify: bool,
+        unix_ns: i64,
+        json: Arc<str>,
+    ) -> Self {
+        let mut message = Self { id, kind, severity, notify, unix_ns, json, alert: None };
+        let alert = message.alert();
+        message.alert = alert.map(|alert| Told { id: alert.id.into(), revision: alert.revision });
+        message
+    }
+
+    pub(super) fn alert_id(&self) -> Option<&Arc<str>> {
+        self.alert.as_ref().map(|alert| &alert.id)
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.alert.as_ref().map_or(0, |alert| alert.revision)
     }
 
     /// The alert that it tells of, if it does.
@@ -145,7 +180,7 @@ fn changed_unix_ns(alert: &Alert) -> i64 {
 }
 
 /// The record of an alert: version, kind and time, then the alert's own fields.
-fn alert_json(alert: &Alert) -> String {
+fn alert_json(alert: &Alert, kept: bool) -> String {
     #[derive(Serialize)]
     struct Record<'a> {
         v: u32,
@@ -153,12 +188,16 @@ fn alert_json(alert: &Alert) -> String {
         time: String,
         #[serde(flatten)]
         alert: &'a Alert,
+        /// Only where it is not on disk.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kept: Option<bool>,
     }
     let record = Record {
         v: gpuev::json::VERSION,
         record: Kind::Alert.name(),
         time: Rfc3339(changed_unix_ns(alert)).to_string(),
         alert,
+        kept: (!kept).then_some(false),
     };
     serde_json::to_string(&record)
         .expect("an alert has only texts and numbers and should serialize")
@@ -196,6 +235,7 @@ impl Numbering {
             notify: false,
             unix_ns: signal.unix_ns,
             json: json.into(),
+            alert: None,
         }
     }
 
@@ -217,6 +257,7 @@ impl Numbering {
             notify: false,
             unix_ns,
             json: json.into(),
+            alert: None,
         }
     }
 

@@ -18,7 +18,7 @@ use super::http::{Client, HttpSettings, check_url};
 use super::message::{Kind, Message};
 use super::outbox::OutboxSettings;
 use super::settings::{Context, SinkSettings};
-use super::{Failure, Filter, Sink};
+use super::{Failure, Filter, Order, Sink};
 use crate::metrics::Metrics;
 use crate::quantity::Period;
 
@@ -38,7 +38,7 @@ pub struct OtlpSettings {
     pub http: HttpSettings,
     /// What is sent as logs. Unset: all records but readings, and every change of an alert.
     pub send: Filter,
-    /// How messages wait. They are spooled unless `queue.spool` says otherwise.
+    /// How messages wait. They are kept on disk, too, unless `queue.spool` says otherwise.
     pub queue: OutboxSettings,
 }
 
@@ -124,6 +124,10 @@ impl Otlp {
 impl Sink for Otlp {
     fn batch(&self) -> usize {
         256
+    }
+
+    fn order(&self) -> Order {
+        Order::Records
     }
 
     fn tells_loss(&self) -> bool {

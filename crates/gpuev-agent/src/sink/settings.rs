@@ -42,8 +42,8 @@ pub struct Settings {
 /// What sinks need besides their settings.
 #[derive(Clone)]
 pub struct Context {
-    /// Where spools lie, each in a folder with the sink's name. It must survive restarts.
-    pub spool_folder: PathBuf,
+    /// The folder that survives restarts: what waits is kept there.
+    pub state_dir: PathBuf,
     /// This machine's name.
     pub host: String,
     /// Who is told of trouble.
@@ -61,7 +61,7 @@ pub type Firing = Arc<dyn Fn() -> Vec<Arc<Alert>> + Send + Sync>;
 pub(super) trait SinkSettings: Clone + Serialize + Send + 'static {
     /// What it is called in settings.
     const KIND: &'static str;
-    /// It spools to disk where the settings do not say: what it is given must not be lost.
+    /// What waits is kept on disk where the settings do not say: what it is given must not be lost.
     const PROMISES: bool;
 
     /// What it gets where the settings do not say.
@@ -84,7 +84,7 @@ pub(super) struct Plan {
     pub(super) text: String,
     pub(super) filter: Filter,
     pub(super) queue: OutboxSettings,
-    pub(super) spooled: bool,
+    pub(super) kept: bool,
     build: Box<Build>,
 }
 
@@ -98,7 +98,7 @@ impl Plan {
             name: format!("{}.{name}", S::KIND),
             text: serde_json::to_string(settings).unwrap_or_default(),
             filter: settings.send().or(&S::defaults()),
-            spooled: queue.spool.map_or(S::PROMISES, |size| size.0 > 0),
+            kept: queue.spool.map_or(S::PROMISES, |size| size.0 > 0),
             queue,
             build: Box::new(move |context| owned.build(context)),
         }
@@ -108,7 +108,7 @@ impl Plan {
         let invalid = |error| InvalidSink { sink: self.name.clone(), error };
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if !self.name.chars().all(plain) {
-            let error = "its name is that of a folder: use letters, digits, `-` and `_`";
+            let error = "it has no such name: use letters, digits, `-` and `_`";
             return Err(invalid(error.to_owned()));
         }
         (self.build)(context).map_err(invalid)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::message::{Kind, Message, Numbering, kind_of};
-use super::outbox::{Outbox, OutboxStart, Stats};
+use super::mirror::{Mirror, MirrorStats};
+use super::outbox::{Outbox, OutboxStart, Stats, SyncPolicy};
 use super::settings::{Context, InvalidSink, Plan, Settings};
 use super::{Filter, Sink};
 use crate::alert::AlertChange;
@@ -14,11 +15,16 @@ use crate::signal::Signal;
 /// How long a sink whose settings changed may go on with what waits, before it is replaced.
 const REPLACE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the disk may take at the end.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Hands signals and alerts to every sink that wants them.
 pub struct Sinks {
     context: Context,
     numbering: Arc<Numbering>,
     running: BTreeMap<String, Running>,
+    /// Where what waits is kept, once a sink wants that.
+    mirror: Option<Arc<Mirror>>,
 }
 
 struct Running {
@@ -34,17 +40,17 @@ impl Sinks {
     /// One of them cannot be built or started; none runs then.
     pub fn start(settings: &Settings, context: Context) -> Result<Self, InvalidSink> {
         let numbering = Arc::new(Numbering::new());
-        let mut sinks = Self { context, numbering, running: BTreeMap::new() };
+        let mut sinks = Self { context, numbering, running: BTreeMap::new(), mirror: None };
         sinks.reload(settings)?;
         Ok(sinks)
     }
 
     /// Goes over to `settings`. A sink that is the same in both goes on undisturbed; one that changed hands
-    /// what waits to its successor; one that is gone is stopped, and what waits in its spool stays there.
+    /// what waits to its successor; one that is gone is stopped, and what is kept for it stays on disk.
     ///
     /// # Errors
-    /// A new sink cannot be built: nothing changes. Or it cannot be started, because of its spool: the
-    /// others are as in `settings`.
+    /// A new sink cannot be built: nothing changes. Or no thread is left to start it: the others are as in
+    /// `settings`.
     pub fn reload(&mut self, settings: &Settings) -> Result<(), InvalidSink> {
         let mut changed = Vec::new();
         let plans = settings.plans();
@@ -59,6 +65,9 @@ impl Sinks {
         for name in gone {
             self.replace(&name);
         }
+        if self.mirror.is_none() && plans.iter().any(|plan| plan.kept) {
+            self.mirror = Some(Arc::new(self.open_mirror(&plans)?));
+        }
         let mut failed = None;
         for (plan, sink) in changed {
             failed = self.run(plan, sink).err().or(failed);
@@ -72,21 +81,31 @@ impl Sinks {
         running.map(|running| running.outbox.stop(REPLACE_PATIENCE)).unwrap_or_default()
     }
 
+    /// One file for all of them. It survives a power cut unless every sink says that it need not.
+    fn open_mirror(&self, plans: &[Plan]) -> Result<Mirror, InvalidSink> {
+        let mut kept = plans.iter().filter(|plan| plan.kept);
+        let never = kept.all(|plan| plan.queue.sync == SyncPolicy::Never);
+        let sync = if never { SyncPolicy::Never } else { SyncPolicy::Always };
+        let Context { state_dir, report, .. } = &self.context;
+        let (file, spools) = (state_dir.join("queue.db"), state_dir.join("spool"));
+        Mirror::start(&file, &spools, sync, report.clone()).map_err(|error| InvalidSink {
+            sink: "all".to_owned(),
+            error: format!("no thread can be started: {error}"),
+        })
+    }
+
     fn run(&mut self, plan: &Plan, sink: Box<dyn Sink>) -> Result<(), InvalidSink> {
         let waited = self.replace(&plan.name);
         let start = OutboxStart {
             name: plan.name.clone(),
             settings: plan.queue.clone(),
-            spool: plan.spooled.then(|| self.context.spool_folder.join(&plan.name)),
+            mirror: self.mirror.clone().filter(|_| plan.kept),
             numbering: self.numbering.clone(),
             report: self.context.report.clone(),
         };
-        let outbox = Outbox::start(sink, start).map_err(|error| {
-            let folder = self.context.spool_folder.join(&plan.name);
-            InvalidSink {
-                sink: plan.name.clone(),
-                error: format!("its spool {} cannot be opened: {error}", folder.display()),
-            }
+        let outbox = Outbox::start(sink, start).map_err(|error| InvalidSink {
+            sink: plan.name.clone(),
+            error: format!("no thread can be started: {error}"),
         })?;
         for message in &waited {
             outbox.offer(message);
@@ -122,24 +141,29 @@ impl Sinks {
         }
     }
 
-    /// Hands changes that an earlier run told of, and that a crash may have kept from a spool, to the sinks that
-    /// promise. They come under their old ids, in their old order, and not where the spool has them.
+    /// Hands changes that an earlier run told of, and that a crash may have kept from the disk, to the sinks that promise.
+    /// They come under their old ids, and not where they are known to be delivered.
     pub fn change_again(&self, changes: &[AlertChange]) {
         let messages: Vec<Message> = changes.iter().map(Message::of_change).collect();
-        for running in self.running.values() {
+        for running in self.running.values().filter(|running| running.outbox.is_kept()) {
             let filter = &running.filter;
             let takes = |message: &&Message| {
                 filter.wants(Kind::Alert, message.severity) && filter.takes(message)
             };
-            let taken: Vec<Message> = messages.iter().filter(takes).cloned().collect();
-            running.outbox.offer_again(&taken);
+            messages.iter().filter(takes).for_each(|message| running.outbox.offer(message));
         }
     }
 
     /// Whether all that was promised is on disk, or with its receiver.
     #[must_use]
     pub fn are_settled(&self) -> bool {
-        self.running.values().all(|running| running.outbox.is_settled())
+        self.mirror.as_ref().is_none_or(|mirror| mirror.is_settled())
+    }
+
+    /// How well what waits is kept on disk, where it is to be.
+    #[must_use]
+    pub fn kept(&self) -> Option<MirrorStats> {
+        self.mirror.as_ref().map(|mirror| mirror.stats())
     }
 
     /// The counts of every sink, in order of name.
@@ -148,11 +172,11 @@ impl Sinks {
         self.running.values().map(|running| running.outbox.stats()).collect()
     }
 
-    /// Takes no more, and writes to disk what was promised; delivering goes on for at most `patience`.
-    pub fn close(&mut self, patience: Duration) {
-        self.close_all(Instant::now() + patience);
-        for running in self.running.values_mut() {
-            running.outbox.write_rest();
+    /// Waits until what was promised is on disk, for at most `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while !self.are_settled() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -162,12 +186,16 @@ impl Sinks {
         }
     }
 
-    /// Stops all of them at once, each going on with what waits until `patience` is over. What is spooled
-    /// stays for the next start; what waits in memory is lost then, and told by the counts returned.
+    /// Stops all of them at once, each going on with what waits until `patience` is over. What is kept on disk comes with
+    /// the next start; the rest is lost then, and told by the counts returned.
     pub fn stop(self, patience: Duration) -> Vec<Stats> {
         let deadline = Instant::now() + patience;
         self.close_all(deadline);
         let end = |running: Running| running.outbox.end(deadline).1;
-        self.running.into_values().map(end).collect()
+        let stats = self.running.into_values().map(end).collect();
+        if let Some(mirror) = self.mirror {
+            mirror.close(Instant::now() + WRITE_PATIENCE);
+        }
+        stats
     }
 }

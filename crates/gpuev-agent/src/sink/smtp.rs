@@ -46,7 +46,7 @@ pub struct SmtpSettings {
     /// What is sent. Unset: alerts that should wake somebody.
     #[serde(default)]
     pub send: Filter,
-    /// How messages wait. They are spooled unless `queue.spool` says otherwise.
+    /// How messages wait. They are kept on disk, too, unless `queue.spool` says otherwise.
     #[serde(default)]
     pub queue: OutboxSettings,
 }
@@ -147,11 +147,12 @@ impl Sink for Smtp {
         for message in batch {
             let sent = self.mail(message);
             let SmtpSettings { host, .. } = &self.settings;
+            let port = self.settings.port();
+            let told = |error: &str| format!("mail server {host}:{port}: {error}");
             sent.map_err(|trouble| match trouble {
-                Trouble::Later(error) => {
-                    Failure::later(format!("mail server {host}:{}: {error}", self.settings.port()))
-                }
-                Trouble::Refused(error) => Failure::Refused(format!("mail server {host}: {error}")),
+                Trouble::Later(error) => Failure::unreachable(told(&error)),
+                Trouble::Failed(error) => Failure::failed(told(&error)),
+                Trouble::Refused(error) => Failure::Refused(told(&error)),
             })?;
         }
         Ok(0)

@@ -46,7 +46,7 @@ pub struct WebhookSettings {
     pub http: HttpSettings,
     /// What is sent. Unset: alerts that should wake somebody.
     pub send: Filter,
-    /// How messages wait. They are spooled unless `queue.spool` says otherwise.
+    /// How messages wait. They are kept on disk, too, unless `queue.spool` says otherwise.
     pub queue: OutboxSettings,
 }
 
@@ -211,8 +211,8 @@ fn values(message: &Message, record: &Json, host: &str, secret: Option<&str>) ->
 impl Sink for Webhook {
     fn deliver(&mut self, batch: &[Message]) -> Result<usize, Failure> {
         for message in batch {
-            let url = self.url().map_err(Failure::later)?;
-            let secret = self.secret().map_err(Failure::later)?;
+            let url = self.url().map_err(Failure::unreachable)?;
+            let secret = self.secret().map_err(Failure::unreachable)?;
             let body = self.body(message, secret.as_deref()).map_err(Failure::Refused)?;
             let own = self.settings.headers.iter().map(|(name, value)| (&**name, &**value));
             let mut headers = vec![

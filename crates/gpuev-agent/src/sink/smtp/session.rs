@@ -21,15 +21,17 @@ const TOLD: usize = 200;
 /// Why a mail was not taken.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// It may be, later.
+    /// The server cannot be reached or takes no mail.
     Later(String),
+    /// The server answered, and did not take this mail; it may later.
+    Failed(String),
     /// It never will be.
     Refused(String),
 }
 
 impl Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Later(why) | Self::Refused(why)) = self;
+        let (Self::Later(why) | Self::Failed(why) | Self::Refused(why)) = self;
         f.write_str(why)
     }
 }
@@ -37,6 +39,14 @@ impl Display for Trouble {
 impl Trouble {
     fn of(what: &str, error: impl Display) -> Self {
         Self::Later(format!("{what}: {error}"))
+    }
+
+    /// Before the mail itself, an answer that is an error concerns all mails.
+    fn of_all(self) -> Self {
+        match self {
+            Self::Failed(why) => Self::Later(why),
+            other => other,
+        }
     }
 }
 
@@ -88,6 +98,10 @@ impl Server {
 
     /// Connects, greets, and goes over to TLS as the settings say.
     pub(super) fn connect(&self) -> Result<Session, Trouble> {
+        self.greeted().map_err(Trouble::of_all)
+    }
+
+    fn greeted(&self) -> Result<Session, Trouble> {
         let stream = self.tcp().map_err(|error| Trouble::of("cannot be reached", error))?;
         if self.tls == Tls::Implicit {
             let mut session = Session { wire: self.secured(stream)? };
@@ -137,7 +151,7 @@ impl Session {
     /// Names the user. A wrong password is the operator's to mend, so it is tried again.
     pub(super) fn login(&mut self, user: &str, password: &str) -> Result<(), Trouble> {
         let secret = base64(format!("\0{user}\0{password}").as_bytes());
-        self.command("AUTH", &format!("AUTH PLAIN {secret}"), 2)
+        self.command("AUTH", &format!("AUTH PLAIN {secret}"), 2).map_err(Trouble::of_all)
     }
 
     /// Sends a mail. It is taken when the server says so after its end, and not before. Refused is the mail that
@@ -171,7 +185,8 @@ impl Session {
                 Ok(refused.into_iter().map(miss).collect())
             }
             5 => Err(Trouble::Refused(format!("refuses the mail: {code} {text}"))),
-            _ => Err(Trouble::Later(format!("does not take the mail: {code} {text}"))),
+            _ if code == 421 => Err(Trouble::Later(format!("takes no mail now: {code} {text}"))),
+            _ => Err(Trouble::Failed(format!("does not take the mail: {code} {text}"))),
         }
     }
 
@@ -182,7 +197,11 @@ impl Session {
 
     fn expect(&mut self, what: &str, class: u16) -> Result<(), Trouble> {
         let (code, text) = self.reply(what)?;
-        if code / 100 == class { Ok(()) } else { Err(Trouble::of(what, format!("{code} {text}"))) }
+        match code {
+            code if code / 100 == class => Ok(()),
+            421 => Err(Trouble::of(what, format!("{code} {text}"))),
+            _ => Err(Trouble::Failed(format!("{what}: {code} {text}"))),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {

@@ -26,7 +26,7 @@ impl Book {
         let mut alerts = self.0.lock().unwrap();
         alerts.retain(|known| known.id != id);
         alerts.push(alert.clone());
-        AlertChange { alert, notify: true }
+        AlertChange { alert, notify: true, kept: true }
     }
 
     pub(super) fn context(&self, folder: &std::path::Path, told: &Told) -> Context {

@@ -27,7 +27,7 @@ fn start(folder: &Path, text: &str, more: &str, told: &Told) -> Sinks {
 }
 
 fn failing(told: &Told) -> String {
-    until("it is told", || told.count(|n| matches!(n, Notice::Failing { .. })) > 0);
+    until("it is told", || told.count(|n| matches!(n, Notice::SetAside { .. })) > 0);
     told.all()[0].to_string()
 }
 
@@ -38,6 +38,7 @@ fn it_gets_the_record_and_what_it_is_in_a_clean_environment() {
         "cat >> got; echo \"$1 $GPUEV_ID $GPUEV_RULE $GPUEV_STATE $GPUEV_HOST $HOME.\" >> said";
     let sinks = start(folder.path(), text, "", &Told::default());
     sinks.change(&change("a1", AlertState::Firing));
+    until("it is told", || sinks.stats()[0].delivered == 1);
     sinks.change(&change("a1", AlertState::Resolved));
     until("all delivered", || sinks.stats()[0].waiting == 0);
     let got = fs::read_to_string(folder.path().join("got")).unwrap();

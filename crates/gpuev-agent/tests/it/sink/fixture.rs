@@ -9,7 +9,8 @@ use gpuev::{Bdf, Comm, Event, EventFacts, EventTime, GpuId, Severity};
 use gpuev_agent::alert::Resolution;
 use gpuev_agent::quantity::Period;
 use gpuev_agent::sink::{
-    Context, Failure, Message, Notice, Numbering, Outbox, OutboxSettings, OutboxStart, Sink,
+    Context, Failure, Message, Mirror, Notice, Numbering, Order, Outbox, OutboxSettings,
+    OutboxStart, Sink, SyncPolicy,
 };
 use gpuev_agent::{Alert, AlertChange, AlertState, Metrics, Signal, What};
 
@@ -102,7 +103,7 @@ pub(crate) fn alert(id: &str, state: AlertState) -> Alert {
 }
 
 pub(crate) fn change(id: &str, state: AlertState) -> AlertChange {
-    AlertChange { alert: Arc::new(alert(id, state)), notify: true }
+    AlertChange { alert: Arc::new(alert(id, state)), notify: true, kept: true }
 }
 
 /// The message of an alert that fires.
@@ -133,7 +134,7 @@ impl Told {
 
 pub(crate) fn context(folder: &Path, told: &Told) -> Context {
     Context {
-        spool_folder: folder.join("spool"),
+        state_dir: folder.to_owned(),
         host: "node7".to_owned(),
         report: told.report(),
         metrics: Arc::new(Metrics::new()),
@@ -146,6 +147,7 @@ pub(crate) fn impatient() -> OutboxSettings {
     OutboxSettings {
         retry_first: Period::from_millis(1),
         retry_most: Period::from_millis(5),
+        retry_message_most: Period::from_millis(5),
         ..OutboxSettings::default()
     }
 }
@@ -153,17 +155,38 @@ pub(crate) fn impatient() -> OutboxSettings {
 pub(crate) fn start(
     sink: impl Sink + 'static,
     settings: OutboxSettings,
-    spool: Option<&Path>,
+    kept: Option<&Path>,
+    told: &Told,
+) -> std::io::Result<Outbox> {
+    start_with(sink, settings, kept.map(|folder| mirror(folder, told)), told)
+}
+
+pub(crate) fn start_with(
+    sink: impl Sink + 'static,
+    settings: OutboxSettings,
+    mirror: Option<Arc<Mirror>>,
     told: &Told,
 ) -> std::io::Result<Outbox> {
     let start = OutboxStart {
         name: "test.one".to_owned(),
         settings,
-        spool: spool.map(Path::to_owned),
+        mirror,
         numbering: Arc::new(Numbering::new()),
         report: told.report(),
     };
     Outbox::start(Box::new(sink), start)
+}
+
+/// What is kept in `folder`.
+pub(crate) fn mirror(folder: &Path, told: &Told) -> Arc<Mirror> {
+    let (file, spools) = (folder.join("queue.db"), folder.join("spool"));
+    Arc::new(Mirror::start(&file, &spools, SyncPolicy::Always, told.report()).unwrap())
+}
+
+/// Writes what is noted, and ends.
+pub(crate) fn close(mirror: &Mirror) {
+    mirror.close(Instant::now() + PATIENCE);
+    assert!(mirror.is_settled());
 }
 
 /// What the other side of a [`Fake`] does.
@@ -173,6 +196,10 @@ pub(crate) enum Server {
     Fails,
     /// Refuses messages whose id holds this.
     Refuses(String),
+    /// Answers messages whose id holds this with an error.
+    FailsAt(String),
+    /// Breaks the connection at messages whose id holds this.
+    DiesOf(String),
     /// Does not answer until something else is said.
     Hangs,
 }
@@ -231,6 +258,10 @@ impl Sink for Fake {
         self.batch
     }
 
+    fn order(&self) -> Order {
+        if self.records { Order::Lines } else { Order::Alerts }
+    }
+
     fn tells_loss(&self) -> bool {
         self.records
     }
@@ -244,10 +275,15 @@ impl Sink for Fake {
             state = changed.wait(state).unwrap();
         }
         state.hanging -= 1;
+        let holds = |part: &String| batch.iter().any(|message| message.id.contains(part));
         match &state.server {
-            Server::Fails => return Err(Failure::later("the server is down")),
-            Server::Refuses(part) if batch.iter().any(|message| message.id.contains(part)) => {
+            Server::Fails => return Err(Failure::unreachable("the server is down")),
+            Server::Refuses(part) if holds(part) => {
                 return Err(Failure::Refused("not like this".to_owned()));
+            }
+            Server::FailsAt(part) if holds(part) => return Err(Failure::failed("it is 500")),
+            Server::DiesOf(part) if holds(part) => {
+                return Err(Failure::unreachable("connection reset"));
             }
             _ => state.taken.extend_from_slice(batch),
         }

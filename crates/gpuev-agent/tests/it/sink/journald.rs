@@ -93,7 +93,7 @@ fn what_is_too_large_for_the_socket_goes_as_a_file() {
     let sinks = Sinks::start(&settings(folder.path()), context).unwrap();
     let mut large = alert("a1", AlertState::Firing);
     large.summary = "x".repeat(2 << 20);
-    sinks.change(&gpuev_agent::AlertChange { alert: large.into(), notify: true });
+    sinks.change(&gpuev_agent::AlertChange { alert: large.into(), notify: true, kept: true });
     assert!(fields(&receive(&socket))["MESSAGE"].len() > 2 << 20);
 }
 

@@ -16,7 +16,7 @@ use super::tls::certified;
 use crate::servers::{free_port, has};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Does {
+pub(crate) enum Does {
     Takes,
     /// Says this at the end of a mail.
     Says(&'static str),
@@ -26,21 +26,21 @@ pub(super) enum Does {
 
 /// Mails that were taken: from, to, and text; and every command that came.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     mails: Vec<(String, Vec<String>, String)>,
     commands: Vec<String>,
     connections: usize,
 }
 
-pub(super) struct Mailer {
-    pub(super) port: u16,
-    pub(super) does: Arc<Mutex<Does>>,
+pub(crate) struct Mailer {
+    pub(crate) port: u16,
+    pub(crate) does: Arc<Mutex<Does>>,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Mailer {
     /// With `tls`, it wants STARTTLS first.
-    pub(super) fn new(tls: Option<Arc<ServerConfig>>) -> Self {
+    pub(crate) fn new(tls: Option<Arc<ServerConfig>>) -> Self {
         let mailer = Self {
             port: free_port(),
             does: Arc::new(Mutex::new(Does::Takes)),
@@ -57,7 +57,7 @@ impl Mailer {
         mailer
     }
 
-    pub(super) fn mails(&self) -> Vec<(String, Vec<String>, String)> {
+    pub(crate) fn mails(&self) -> Vec<(String, Vec<String>, String)> {
         self.seen.lock().unwrap().mails.clone()
     }
 
@@ -197,6 +197,7 @@ fn mails_arrive_over_tls_and_only_over_tls() {
     let told = Told::default();
     let sinks = start(folder.path(), &mailer, &more, &told);
     sinks.change(&change("a1", AlertState::Firing));
+    until("it is told", || sinks.stats()[0].delivered == 1);
     sinks.change(&change("a1", AlertState::Resolved));
     until("all delivered", || sinks.stats()[0].waiting == 0);
     // Who got none is told once and counted each time.

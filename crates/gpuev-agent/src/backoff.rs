@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Doubles from `first` to `most`. Each delay is drawn from the upper half of its step, so that many agents
 /// that lost one server at one moment do not come back at one moment.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
     failures: u32,
@@ -15,17 +15,22 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, most: Duration) -> Self {
+    pub(crate) fn new(first: Duration, most: Duration) -> Self {
         Self { first, most: most.max(first), failures: 0, random: RandomState::new() }
     }
 
     /// It worked: the next delay is the shortest again.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// It failed once more: how long to wait.
-    pub(super) fn next(&mut self) -> Duration {
+    /// How long to wait after so many `failures` before the one of now, for who keeps count himself.
+    pub(crate) fn after(first: Duration, most: Duration, failures: u32) -> Duration {
+        Self { failures, ..Self::new(first, most) }.next()
+    }
+
+    /// It failed once more: how long to wait before the next try.
+    pub(crate) fn next(&mut self) -> Duration {
         let step = self.first.saturating_mul(1 << self.failures.min(20)).min(self.most);
         self.failures = self.failures.saturating_add(1);
         // `RandomState` has random keys: what it makes of a counter is even enough to spread agents.
