@@ -1,3 +1,10 @@
+//! Losses that the driver does not report, inferred from how full its FIFO was.
+//!
+//! The driver drops a message that does not fit whole, and says nothing. A message takes at most
+//! [`LONGEST_MESSAGE`] bytes and only reading frees space; so where a read that takes all finds no more than
+//! `capacity - LONGEST_MESSAGE` bytes, nothing was dropped since the read before, and where it finds more,
+//! something may have been.
+
 use gpuev_kfd::KfdVersion;
 use gpuev_kfd::framing::LONGEST_MESSAGE;
 
