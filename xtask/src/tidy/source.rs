@@ -69,7 +69,8 @@ pub(super) fn check(path: &Path, text: &str, found: &mut Found) {
     if is_crate_root(path) && !may_hold_unsafe(path) && !text.contains("#![forbid(unsafe_code)]") {
         found.findings.push(format!("{place}: the crate lacks `#![forbid(unsafe_code)]`"));
     }
-    let is_test = path.iter().any(|folder| folder == "tests");
+    // A file of tests beside the code says so itself: `#![cfg(test)]`.
+    let is_test = path.iter().any(|folder| folder == "tests") || is_for_tests(&file.attrs);
     check_length(path, text, &file, is_test, found);
     let mut visitor = Visitor { path, is_test, found };
     visitor.visit_file(&file);

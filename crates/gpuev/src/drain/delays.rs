@@ -1,6 +1,7 @@
 //! A thread may stand still anywhere, and the world goes on: whatever the driver then writes or drops arrives, or lies in
 //! a gap. The simulator says what it accepted; gaps are held against the moments at which it was written to.
 
+#![cfg(test)]
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
