@@ -40,10 +40,37 @@ pub struct EventFileStats {
     pub drop_reports: u64,
 }
 
+/// What a GPU raised while an event file of it was open, and what became of it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileLine {
+    /// Number of the event.
+    pub id: u32,
+    /// The driver's time; for bytes without one the time at which they were put through.
+    pub boot_ns: u64,
+    /// The mask in force.
+    pub mask: u64,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What becomes of a line at an event file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It was put into the FIFO.
+    Accepted,
+    /// The FIFO had no room for it.
+    Dropped,
+    /// The mask, or the rule whose events a client sees, kept it away.
+    Filtered,
+}
+
 /// One GPU's event files.
 pub(crate) struct Port {
     kernel: Kernel,
     gpu_id: u32,
+    /// Whether the fate of each line is kept.
+    keeps_lines: bool,
     files: Mutex<Files>,
 }
 
@@ -54,12 +81,14 @@ const PUMP: Duration = Duration::from_millis(1);
 struct Files {
     open: Vec<EventFile>,
     closed: Vec<EventFileStats>,
+    /// Of files that are closed: number, and what became of each line.
+    closed_lines: Vec<(u64, Vec<FileLine>)>,
     pumped: bool,
 }
 
 impl Port {
-    pub(crate) fn new(kernel: Kernel, gpu_id: u32) -> Self {
-        Port { kernel, gpu_id, files: Mutex::default() }
+    pub(crate) fn new(kernel: Kernel, gpu_id: u32, keeps_lines: bool) -> Self {
+        Port { kernel, gpu_id, keeps_lines, files: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
@@ -67,7 +96,8 @@ impl Port {
     }
 
     pub(crate) fn attach(&self, number: u64, client: Client, transport: Box<dyn Transport>) {
-        let file = EventFile::new(self.kernel, self.gpu_id, number, client, transport);
+        let mut file = EventFile::new(self.kernel, self.gpu_id, number, client, transport);
+        file.lines = self.keeps_lines.then(Vec::new);
         // Where a close makes itself not felt it is noticed here at the latest.
         self.retire_closed();
         self.lock().open.push(file);
@@ -83,10 +113,16 @@ impl Port {
     /// The GPU is gone: its files end.
     pub(crate) fn close(&self) {
         let mut files = self.lock();
-        for mut file in std::mem::take(&mut files.open) {
-            file.stats.closed = true;
-            files.closed.push(file.stats);
-        }
+        files.open.iter_mut().for_each(|file| file.stats.closed = true);
+        files.retire();
+    }
+
+    /// What became of each line at the file with this number, if that is one of this GPU's.
+    pub(crate) fn lines(&self, number: u64) -> Option<Vec<FileLine>> {
+        let files = self.lock();
+        let open = files.open.iter().find(|file| file.stats.number == number);
+        let closed = files.closed_lines.iter().find(|(one, _)| *one == number);
+        open.and_then(|file| file.lines.clone()).or(closed.map(|(_, lines)| lines.clone()))
     }
 
     pub(crate) fn stats(&self) -> Vec<EventFileStats> {
@@ -119,7 +155,7 @@ impl Port {
         for (ns, event) in events {
             line.write(self.kernel, self.gpu_id, ns, event);
             if !line.as_bytes().is_empty() {
-                files.offer(event.id(), event.pid(), line.as_bytes());
+                files.offer(event.id(), event.pid(), ns, line.as_bytes());
             }
         }
         self.flush(files);
@@ -129,7 +165,7 @@ impl Port {
     pub(crate) fn emit_raw(self: &Arc<Self>, id: u32, pid: Option<Pid>, bytes: &[u8]) {
         let mut files = self.lock();
         files.open.iter_mut().for_each(EventFile::take_control);
-        files.offer(id, pid, bytes);
+        files.offer(id, pid, boot_ns(), bytes);
         self.flush(files);
     }
 
@@ -147,7 +183,7 @@ impl Port {
         if !files.open.iter_mut().all(fits) {
             return false;
         }
-        files.offer(id, pid, bytes);
+        files.offer(id, pid, boot_ns(), bytes);
         self.flush(files);
         true
     }
@@ -189,10 +225,12 @@ impl Files {
         self.retire();
     }
 
-    fn offer(&mut self, id: u32, pid: Option<Pid>, line: &[u8]) {
+    fn offer(&mut self, id: u32, pid: Option<Pid>, boot_ns: u64, line: &[u8]) {
         for file in &mut self.open {
-            if file.wants(id, pid) {
-                file.offer(line);
+            let fate = if file.wants(id, pid) { file.offer(line) } else { Fate::Filtered };
+            let mask = file.stats.mask;
+            if let Some(lines) = &mut file.lines {
+                lines.push(FileLine { id, boot_ns, mask, fate });
             }
         }
     }
@@ -209,13 +247,11 @@ impl Files {
     }
 
     fn retire(&mut self) {
-        let closed = &mut self.closed;
-        self.open.retain(|file| {
-            if file.stats.closed {
-                closed.push(file.stats);
-            }
-            !file.stats.closed
-        });
+        for file in self.open.extract_if(.., |file| file.stats.closed) {
+            let number = file.stats.number;
+            self.closed_lines.extend(file.lines.map(|lines| (number, lines)));
+            self.closed.push(file.stats);
+        }
     }
 }
 
@@ -231,6 +267,8 @@ struct EventFile {
     /// Whether the client's end was looked at and nothing was pushed since.
     looked: bool,
     unreported: Unreported,
+    /// What became of each line, if it is kept.
+    lines: Option<Vec<FileLine>>,
 }
 
 /// Drops that AMD's own driver has yet to tell.
@@ -269,6 +307,7 @@ impl EventFile {
             staged: Vec::with_capacity(kernel.fifo_bytes()),
             looked: false,
             unreported: Unreported::default(),
+            lines: None,
         }
     }
 
@@ -320,13 +359,14 @@ impl EventFile {
         self.fits(len)
     }
 
-    fn offer(&mut self, line: &[u8]) {
-        if self.kernel.reports_drops() && self.offered_to_reader(line) {
-            return;
+    fn offer(&mut self, line: &[u8]) -> Fate {
+        if self.kernel.reports_drops()
+            && let Some(fate) = self.offer_to_reader(line)
+        {
+            return fate;
         }
         if self.has_told_of_drops() && self.has_room(line.len()) {
-            self.accept(line);
-            return;
+            return self.accept(line);
         }
         self.stats.dropped_lines += 1;
         self.stats.dropped_bytes += line.len() as u64;
@@ -336,31 +376,32 @@ impl EventFile {
             }
             self.unreported.lines += 1;
         }
+        Fate::Dropped
     }
 
     /// AMD's own driver, where reads are seen: those put lines in themselves, so the transport
-    /// alone knows what is held. Whether it took care of the line.
-    fn offered_to_reader(&mut self, line: &[u8]) -> bool {
+    /// alone knows what is held. `None` where they are not.
+    fn offer_to_reader(&mut self, line: &[u8]) -> Option<Fate> {
         // While lines are staged no drop is untold, so that what is held can only become less.
         let held = self.transport.held(self.held_at_most).unwrap_or(self.held_at_most);
         if held + self.staged.len() + line.len() > self.kernel.fifo_bytes() {
             self.flush();
         }
-        match self.transport.drop_if_full(self.staged.len() + line.len()) {
-            None => return false,
-            Some(true) => {
+        Some(match self.transport.drop_if_full(self.staged.len() + line.len())? {
+            true => {
                 self.stats.dropped_lines += 1;
                 self.stats.dropped_bytes += line.len() as u64;
+                Fate::Dropped
             }
-            Some(false) => self.accept(line),
-        }
-        true
+            false => self.accept(line),
+        })
     }
 
-    fn accept(&mut self, line: &[u8]) {
+    fn accept(&mut self, line: &[u8]) -> Fate {
         self.staged.extend_from_slice(line);
         self.stats.accepted_lines += 1;
         self.stats.accepted_bytes += line.len() as u64;
+        Fate::Accepted
     }
 
     /// AMD's own driver, once it dropped: everything is dropped until the client has read, then

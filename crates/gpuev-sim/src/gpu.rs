@@ -58,6 +58,8 @@ pub(crate) struct Device {
     pub(crate) present: bool,
     /// How often it came or went.
     pub(crate) life: u64,
+    /// It was divided anew, and is another device now.
+    pub(crate) replaced: bool,
 }
 
 /// Devices on one PCI domain; the buses before belong to the board.
@@ -86,6 +88,7 @@ impl Device {
             denied,
             present: true,
             life: 0,
+            replaced: false,
         }
     }
 

@@ -105,7 +105,7 @@ mod zoo;
 
 pub use client::{ALL_PROCESS, Client};
 pub use clock::boot_ns;
-pub use engine::EventFileStats;
+pub use engine::{EventFileStats, Fate, FileLine};
 pub use event::{Comm, DriverEvent, LOCATION_UNDEFINED, Pid, ResetCause, throttler, trigger};
 pub use gpu::SimGpu;
 pub use health::{RasBlock, Sensor};

@@ -1,5 +1,7 @@
 //! The machine: its GPUs, their files and event files, and what may happen to them.
 
+mod plug;
+
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,10 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::io::Errno;
 
-use crate::board::{Board, MI300X, W7900};
 use crate::client::Client;
 use crate::clock::boot_ns;
-use crate::engine::{EventFileStats, Port};
+use crate::engine::{EventFileStats, FileLine, Port};
 use crate::event::{DriverEvent, Pid};
 use crate::gpu::{Device, SimGpu};
 use crate::health::Health;
@@ -52,6 +53,7 @@ struct Inner {
     /// Who notices that event files were closed. Without it the next event does.
     hangups: Option<Hangups>,
     files_opened: AtomicU64,
+    keeps_lines: bool,
 }
 
 struct State {
@@ -73,6 +75,7 @@ pub struct Builder {
     partitions: u32,
     kernel: Option<Kernel>,
     exact_files: bool,
+    keeps_lines: bool,
 }
 
 impl Builder {
@@ -85,6 +88,14 @@ impl Builder {
     #[must_use]
     pub fn exact_files(mut self, exact: bool) -> Self {
         self.exact_files = exact;
+        self
+    }
+
+    /// Keeps what became of every line at every event file, for [`SimMachine::file_lines`]; some
+    /// 24 bytes for each.
+    #[must_use]
+    pub fn keep_lines(mut self, keep: bool) -> Self {
+        self.keeps_lines = keep;
         self
     }
 
@@ -180,6 +191,7 @@ impl Builder {
             exact,
             hangups,
             files_opened: AtomicU64::new(0),
+            keeps_lines: self.keeps_lines,
         };
         let machine = SimMachine { inner: Arc::new(inner) };
         match self.found {
@@ -214,6 +226,7 @@ impl SimMachine {
             partitions: 1,
             kernel: None,
             exact_files: false,
+            keeps_lines: false,
         }
     }
 
@@ -378,6 +391,13 @@ impl SimMachine {
         files
     }
 
+    /// What became of every line that was raised while the event file with this number was open, in
+    /// order, with the mask in force; nothing unless [`Builder::keep_lines`] asks for it.
+    #[must_use]
+    pub fn file_lines(&self, number: u64) -> Vec<FileLine> {
+        self.ports().iter().find_map(|port| port.lines(number)).unwrap_or_default()
+    }
+
     /// Has the next `read()` of each open event file of this GPU fail with this errno, as the
     /// driver's does with `ENOMEM` when the machine is short of memory. What is held stays.
     ///
@@ -423,37 +443,6 @@ impl SimMachine {
         self.inner.tree.deny(path)
     }
 
-    /// Plugs in one more GPU; gives the index of its first partition.
-    ///
-    /// # Errors
-    /// As [`SimMachine::write_file`].
-    pub fn add_gpu(&self) -> io::Result<usize> {
-        let mut state = self.state();
-        state.must_be_made()?;
-        let partitions = state.devices.first().map_or(1, |device| device.partitions);
-        let index = self.plug(&mut state, partitions, false)?;
-        state.generation += 1;
-        self.write_topology(&state)?;
-        Ok(index)
-    }
-
-    /// Takes the GPU with this index out, all its partitions with it: its files go, its event
-    /// files end.
-    ///
-    /// # Errors
-    /// `NotFound` for an index that is no GPU's; as [`SimMachine::write_file`].
-    pub fn remove_gpu(&self, gpu_index: usize) -> io::Result<()> {
-        self.set_present(gpu_index, false)
-    }
-
-    /// Plugs a GPU that was taken out in again, as it was.
-    ///
-    /// # Errors
-    /// As [`SimMachine::remove_gpu`].
-    pub fn restore_gpu(&self, gpu_index: usize) -> io::Result<()> {
-        self.set_present(gpu_index, true)
-    }
-
     /// Starts a process: `/proc` and KFD's list show it. No event is raised.
     ///
     /// # Errors
@@ -488,6 +477,12 @@ impl SimMachine {
         self.write_topology(&state)
     }
 
+    fn add_ports(&self, kfd_ids: impl Iterator<Item = u32>) {
+        let Inner { kernel, keeps_lines, .. } = *self.inner;
+        let ports = kfd_ids.map(|id| Arc::new(Port::new(kernel, id, keeps_lines)));
+        self.inner.ports.write().unwrap_or_else(PoisonError::into_inner).extend(ports);
+    }
+
     /// Lays the files of a machine that was found.
     fn lay(&self, found: FoundMachine, visible: Option<&[usize]>) -> io::Result<()> {
         let is_seen = |place: usize| visible.is_none_or(|visible| visible.contains(&place));
@@ -505,52 +500,9 @@ impl SimMachine {
         }
         found::lay(&self.inner.tree, &entries, &hidden)?;
         let gpus = crate::gpu::found(seen.into_iter().map(|(_, gpu)| gpu));
-        let ports = gpus.iter().map(|gpu| Arc::new(Port::new(self.kernel(), gpu.kfd_gpu_id)));
-        self.inner.ports.write().unwrap_or_else(PoisonError::into_inner).extend(ports);
+        self.add_ports(gpus.iter().map(|gpu| gpu.kfd_gpu_id));
         self.state().found = gpus;
         Ok(())
-    }
-
-    fn plug(&self, state: &mut State, partitions: u32, denied: bool) -> io::Result<usize> {
-        let board: &'static Board = if partitions > 1 { &MI300X } else { &W7900 };
-        let first_index =
-            state.devices.last().map_or(0, |last| last.first_index + last.partitions as usize);
-        let device = Device::new(state.devices.len(), board, partitions, first_index, denied);
-        let health = Health::idle(board);
-        if !denied {
-            device::add(&self.inner.tree, &device, &health)?;
-        }
-        let ports = device.gpus().map(|gpu| Arc::new(Port::new(self.inner.kernel, gpu.kfd_gpu_id)));
-        self.inner.ports.write().unwrap_or_else(PoisonError::into_inner).extend(ports);
-        state.devices.push(device);
-        state.health.push(health);
-        Ok(first_index)
-    }
-
-    fn set_present(&self, gpu_index: usize, present: bool) -> io::Result<()> {
-        let mut state = self.state();
-        state.must_be_made()?;
-        let State { devices, health, generation, .. } = &mut *state;
-        let number = number_of(devices, gpu_index)?;
-        let device = &mut devices[number];
-        if device.present == present {
-            return Ok(());
-        }
-        device.present = present;
-        device.life += 1;
-        if present {
-            device::add(&self.inner.tree, device, &health[number])?;
-        } else {
-            device::remove(&self.inner.tree, device)?;
-            for gpu in device.gpus() {
-                self.set_in_reset(gpu.index, false);
-                if let Some(port) = self.port(gpu.index) {
-                    port.close();
-                }
-            }
-        }
-        *generation += 1;
-        self.write_topology(&state)
     }
 
     fn write_topology(&self, state: &State) -> io::Result<()> {

@@ -213,3 +213,90 @@ fn each_kernel_says_which_it_is() {
     let error = "5.4".parse::<Kernel>().unwrap_err().to_string();
     assert!(error.contains("6.12"), "{error}");
 }
+
+#[test]
+fn a_gpu_that_is_divided_anew_has_other_nodes() {
+    let machine = SimMachine::builder().gpus(2).partitions(2).build().unwrap();
+    let before = open(&machine, 0, &Client::root(), u64::MAX);
+    let stays = open(&machine, 2, &Client::root(), u64::MAX);
+    let process = machine.open_kfd(&Client::root()).unwrap();
+    let new = machine.repartition(1, 8).unwrap();
+    assert_eq!(new, 4..12);
+    assert_eq!(read(&before, 100), Ok(Vec::new()), "end of file");
+    let gpus = machine.gpus();
+    assert!(!gpus[0].present && !gpus[1].present && gpus[2].present && gpus[3].present);
+    for (partition, gpu) in gpus[4..].iter().enumerate() {
+        assert_eq!((gpu.partition as usize, gpu.partitions), (partition, 8));
+        assert_eq!((&gpu.bdf, gpu.unique_id), (&gpus[0].bdf, gpus[0].unique_id));
+    }
+    assert_eq!(text(&machine, &format!("{}/current_compute_partition", pci(&machine, 4))), "CPX\n");
+    let nodes = machine.root().join("sys/class/kfd/kfd/topology/nodes");
+    assert_eq!(fs::read_dir(nodes).unwrap().count(), 1 + 2 + 8);
+    assert!(process.open_events(gpus[5].kfd_gpu_id, &Client::root()).is_err());
+    let file = open(&machine, 5, &Client::root(), u64::MAX);
+    machine.emit(5, &DriverEvent::Thermal { throttlers: 1, count: 1 });
+    machine.emit(2, &DriverEvent::Thermal { throttlers: 1, count: 2 });
+    assert_eq!(
+        (read(&file, 99).unwrap(), read(&stays, 99).unwrap()),
+        (b"2 1:1\n".to_vec(), b"2 1:2\n".to_vec())
+    );
+    assert!(machine.restore_gpu(0).is_err(), "it is not there any more");
+    assert_eq!(machine.repartition(4, 1).unwrap(), 12..13);
+    assert!(!machine.kfd_is_locked());
+    for partitions in [0, 3, 16] {
+        assert!(machine.repartition(12, partitions).is_err());
+    }
+    assert!(SimMachine::new().unwrap().repartition(0, 2).is_err(), "a Radeon has one");
+    assert_eq!(machine.add_gpu().unwrap(), 13);
+    assert_eq!(machine.gpus()[13].bdf, "0000:05:00.0");
+}
+
+#[test]
+fn a_machine_that_was_found_stays_as_it_was() {
+    for found in gpuev_sim::FoundMachine::ALL {
+        let machine = SimMachine::builder().found(*found).build().unwrap();
+        let gpus = machine.gpus();
+        assert_eq!((gpus.len(), machine.kernel()), (found.gpu_count(), found.kernel()));
+        for gpu in &gpus {
+            assert_eq!(gpu.bdf.len(), 12, "{found:?}");
+            assert!(
+                machine.root().join("sys/bus/pci/devices").join(&gpu.bdf).exists(),
+                "{found:?}"
+            );
+            let node = machine.root().join(format!("dev/dri/renderD{}", gpu.render_minor));
+            let file = open(&machine, gpu.index, &Client::root(), u64::MAX);
+            machine.emit(gpu.index, &DriverEvent::Thermal { throttlers: 1, count: 1 });
+            assert_eq!(read(&file, 99).unwrap(), b"2 1:1\n");
+            assert!(node.exists(), "{found:?}");
+        }
+        if !gpus.is_empty() {
+            let unsupported = std::io::ErrorKind::Unsupported;
+            assert_eq!(machine.remove_gpu(0).unwrap_err().kind(), unsupported);
+            assert_eq!(machine.set_busy_percent(0, 1).unwrap_err().kind(), unsupported);
+        }
+    }
+}
+
+#[test]
+fn a_container_sees_the_gpus_that_its_device_cgroup_lets_through() {
+    let found = gpuev_sim::FoundMachine::by_name("k8s-mi210x8-xgmi").unwrap();
+    let all = SimMachine::builder().found(found).build().unwrap();
+    let some = SimMachine::builder().found(found).visible([1, 6]).build().unwrap();
+    let expected = [1, 6].map(|place: usize| all.gpus()[place].kfd_gpu_id);
+    assert!(some.gpus().iter().map(|gpu| gpu.kfd_gpu_id).eq(expected));
+    let nodes = some.root().join("sys/class/kfd/kfd/topology/nodes");
+    let readable = |file: &str| {
+        let folders = fs::read_dir(&nodes).unwrap().map(|entry| entry.unwrap().path());
+        folders.filter(|node| fs::read(node.join(file)).is_ok()).count()
+    };
+    // Two of processors, and those two.
+    for file in ["gpu_id", "properties", "mem_banks/0/properties"] {
+        assert_eq!(readable(file), 4, "{file}");
+    }
+    let devices = |machine: &SimMachine, folder: &str| {
+        fs::read_dir(machine.root().join(folder)).unwrap().count()
+    };
+    assert_eq!(devices(&some, "sys/bus/pci/devices"), devices(&all, "sys/bus/pci/devices"));
+    assert_eq!(devices(&some, "dev/dri") + 6 * 2, devices(&all, "dev/dri"));
+    assert!(SimMachine::builder().found(found).visible([8]).build().is_err());
+}

@@ -60,3 +60,26 @@ fn a_new_mask_acts_at_once_and_does_not_flush() {
         assert_eq!(drain(&file), THERMAL_LINE);
     }
 }
+
+#[test]
+fn what_became_of_each_line_is_kept_with_the_mask_in_force() {
+    use gpuev_sim::Fate;
+    let machine = crate::builder().kernel(Kernel::V6_1).keep_lines(true).build().unwrap();
+    let file = open(&machine, 0, &Client::root(), 0);
+    machine.emit(0, &THERMAL);
+    set_mask(&file, 1 << 1);
+    machine.emit_batch(0, &vec![THERMAL; 129]);
+    machine.emit(0, &DriverEvent::PreReset { sequence: 1, cause: None });
+    drop(file);
+    // Whether it is closed or not.
+    let other = open(&machine, 0, &Client::root(), u64::MAX);
+    let lines = machine.file_lines(0);
+    let fates: Vec<Fate> = lines.iter().map(|line| line.fate).collect();
+    let expected =
+        [vec![Fate::Filtered], vec![Fate::Accepted; 128], vec![Fate::Dropped, Fate::Filtered]];
+    assert_eq!(fates, expected.concat());
+    assert_eq!((lines[0].mask, lines[1].mask, lines[130].id), (0, 2, 3));
+    assert!(lines.windows(2).all(|pair| pair[0].boot_ns <= pair[1].boot_ns));
+    assert!(machine.file_lines(1).is_empty() && machine.file_lines(9).is_empty());
+    drop(other);
+}
