@@ -49,8 +49,9 @@ struct State {
     /// Emptied block, kept to be used again.
     spare: Option<Vec<u8>>,
     gpus: Vec<GpuId>,
-    /// What was dropped, by GPU, and is not yet told.
-    dropped: Vec<Gap>,
+    /// Gaps that are not yet in a block, one for each GPU and cause: what was dropped here, and gaps that came while
+    /// there was no room.
+    pending: Vec<Gap>,
     closed: bool,
     sleepers: usize,
     waker: Option<Waker>,
@@ -98,22 +99,27 @@ impl Queue {
         }
         let name = facts.comm.bytes().unwrap_or_default();
         let size = EVENT_HEADER + facts.pid.map_or(0, |_| PID_SIZE) + facts.raw.len() + name.len();
-        if state.held + size > self.limit || facts.raw.len() > usize::from(u16::MAX) {
+        if !state.has_room(size, self.limit) || facts.raw.len() > usize::from(u16::MAX) {
             state.count_dropped(facts.gpu, facts.time.received_boot_ns, facts.time);
             return;
         }
-        state.tell_dropped();
+        state.put_pending();
         let gpu = state.gpu_number(facts.gpu);
         write_event(state.room(size), gpu, facts, name);
         state.held += size;
     }
 
-    /// Adds a gap; gaps are few and always fit.
+    /// Adds a gap. Where there is no room it widens the one of its GPU and cause that waits for room.
     pub(crate) fn push_gap(&self, gap: &Gap) {
         let mut state = self.lock();
-        if !state.closed {
-            state.tell_dropped();
+        if state.closed {
+            return;
+        }
+        if state.has_room(GAP_SIZE, self.limit) {
+            state.put_pending();
             state.put_gap(gap);
+        } else {
+            state.widen_pending(gap);
         }
     }
 
@@ -168,7 +174,7 @@ impl Queue {
             taken.read = 0;
             return true;
         }
-        taken.gaps.extend(state.dropped.drain(..));
+        taken.gaps.extend(state.pending.drain(..));
         let signal = state.signal.as_ref().filter(|_| taken.gaps.is_empty() && !state.closed);
         if let Some(signal) = signal {
             lower(signal);
@@ -273,7 +279,7 @@ fn lower(signal: &Signal) {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.dropped.is_empty()
+        self.blocks.is_empty() && self.pending.is_empty()
     }
 
     /// The block to append `size` bytes to.
@@ -299,14 +305,7 @@ impl State {
     fn count_dropped(&mut self, gpu: GpuId, boot_ns: u64, time: EventTime) {
         let anchor = Anchor { boot_ns: time.boot_ns, unix_ns: time.unix_ns };
         let unix_ns = anchor.unix_ns_of(boot_ns);
-        if let Some(gap) = self.dropped.iter_mut().find(|gap| gap.gpu == gpu) {
-            gap.count = gap.count.map(|count| count + 1);
-            gap.to_boot_ns = gap.to_boot_ns.max(time.boot_ns).max(boot_ns);
-            gap.from_boot_ns = gap.from_boot_ns.min(time.boot_ns);
-            gap.unix_ns = unix_ns;
-            return;
-        }
-        self.dropped.push(Gap {
+        self.widen_pending(&Gap {
             gpu,
             cause: GapCause::SubscriberSlow,
             count: Some(1),
@@ -316,12 +315,27 @@ impl State {
         });
     }
 
-    /// Puts what was dropped into its place: before what comes now.
-    fn tell_dropped(&mut self) {
-        if self.dropped.is_empty() {
-            return;
+    /// Makes `gap` a part of the pending one of its GPU and cause.
+    fn widen_pending(&mut self, gap: &Gap) {
+        let is_same = |pending: &&mut Gap| (pending.gpu, pending.cause) == (gap.gpu, gap.cause);
+        let Some(pending) = self.pending.iter_mut().find(is_same) else {
+            return self.pending.push(gap.clone());
+        };
+        pending.count = pending.count.zip(gap.count).map(|(one, other)| one.saturating_add(other));
+        pending.from_boot_ns = pending.from_boot_ns.min(gap.from_boot_ns);
+        if gap.to_boot_ns >= pending.to_boot_ns {
+            (pending.to_boot_ns, pending.unix_ns) = (gap.to_boot_ns, gap.unix_ns);
         }
-        for gap in std::mem::take(&mut self.dropped) {
+    }
+
+    /// Whether `size` bytes have room behind the gaps that are pending.
+    fn has_room(&self, size: usize, limit: usize) -> bool {
+        self.held + self.pending.len() * GAP_SIZE + size <= limit
+    }
+
+    /// Puts the pending gaps into their place: before what comes now.
+    fn put_pending(&mut self) {
+        for gap in std::mem::take(&mut self.pending) {
             self.put_gap(&gap);
         }
     }

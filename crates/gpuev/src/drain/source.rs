@@ -272,6 +272,30 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_faster_than_it_is_handed_out_stays_in_the_driver() {
+        const LINE: &[u8] = b"2 400:7\n";
+        let (mut driver, mut source, mut items) = source();
+        driver.set_nonblocking(true).unwrap();
+        let burst = LINE.repeat(1023);
+        let (mut written, mut most) = (0, 0);
+        for _ in 0..1000 {
+            written += driver.write(&burst).unwrap_or(0);
+            source.fill().unwrap();
+            most = most.max(source.reader.held());
+            let _more = source.hand_out(&mut Wakers::default());
+        }
+        // What one row of reads takes at most comes on top.
+        assert!(most <= MOST_HELD + 256 * 1024, "{most} bytes");
+        assert!(!source.took_all(), "it is looked at again");
+        while !matches!(source.hand_out(&mut Wakers::default()), Progress::Done) {}
+        source.fill().unwrap();
+        let _left = source.close().finish();
+        let events = std::iter::from_fn(|| items.try_next());
+        let came = events.filter(|item| matches!(item, Item::Event(_))).count();
+        assert_eq!(came, written.div_ceil(LINE.len()));
+    }
+
+    #[test]
     fn a_name_that_never_comes_is_given_up_when_too_much_waits() {
         const LINE: &[u8] = b"7 1 -4242 @7fff00000(64) W\n";
         let (mut driver, mut source, mut items) = source();

@@ -81,8 +81,7 @@ impl NameLookup {
             return None;
         }
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        listed.refresh(&self.machine, now_ns);
-        let candidates = listed.candidates(&self.machine, self.numbers, pid);
+        let candidates = listed.candidates_at(&self.machine, self.numbers, pid, now_ns);
         drop(listed);
         let mut names = candidates.into_iter().map(|pid| look_up(&self.machine, pid));
         let first = names.next()??;

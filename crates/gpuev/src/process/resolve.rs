@@ -40,8 +40,7 @@ impl Processes {
             return if here { Resolution::Candidates(vec![pid]) } else { Resolution::Unknown };
         }
         let mut listed = Listed::default();
-        listed.refresh(&self.machine, 0);
-        let mut same_number = listed.candidates(&self.machine, numbers, pid);
+        let mut same_number = listed.candidates_at(&self.machine, numbers, pid, 0);
         same_number.retain(|pid| comm(&self.dir(*pid)).is_some());
         let bears_name = |pid: &u32| name == Comm::NONE || self.bears_name(*pid, name);
         let same_name: Vec<u32> = same_number.iter().copied().filter(bears_name).collect();
@@ -116,6 +115,9 @@ fn events_carry_machine_pids(machine: &Machine) -> bool {
         && machine.driver().version.is_none()
 }
 
+/// How long a look at KFD's list serves for the processes in it.
+const LISTING_LIFE_NS: u64 = 100_000_000;
+
 /// The processes in KFD's list and their own numbers, which are asked for once a second.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
@@ -134,9 +136,34 @@ struct ListedProcess {
 }
 
 impl Listed {
+    /// Who may be meant by `pid`: processes of KFD's list, or without one all there are. Where numbers are the
+    /// machine's, nobody else is looked at; else one look at the list serves for a moment, unless `pid` is not in it.
+    pub(super) fn candidates_at(
+        &mut self,
+        machine: &Machine,
+        numbers: Numbers,
+        pid: u32,
+        now_ns: u64,
+    ) -> Vec<u32> {
+        if numbers == Numbers::Machine {
+            let list = machine.path("sys/class/kfd/kfd/proc");
+            let is_listed = list.join(pid.to_string()).is_dir() || !list.is_dir();
+            return if is_listed { vec![pid] } else { Vec::new() };
+        }
+        let age_ns = self.looked_at_ns.and_then(|before| now_ns.checked_sub(before));
+        if age_ns.is_some_and(|age_ns| age_ns < LISTING_LIFE_NS) {
+            let candidates = self.candidates(machine, pid);
+            if !candidates.is_empty() {
+                return candidates;
+            }
+        }
+        self.refresh(machine, now_ns);
+        self.candidates(machine, pid)
+    }
+
     /// Looks at the list again unless that was at `now_ns`, and at those processes in it that are new or were
     /// last looked at a second before.
-    pub(super) fn refresh(&mut self, machine: &Machine, now_ns: u64) {
+    fn refresh(&mut self, machine: &Machine, now_ns: u64) {
         if self.looked_at_ns.replace(now_ns) == Some(now_ns) {
             return;
         }
@@ -153,17 +180,11 @@ impl Listed {
         }));
     }
 
-    /// Who may be meant by `pid`: processes of KFD's list, or without one all there are.
-    pub(super) fn candidates(&self, machine: &Machine, numbers: Numbers, pid: u32) -> Vec<u32> {
-        let only_itself = numbers == Numbers::Machine;
+    /// Those that bear the number `pid` here or inside, by the last look.
+    fn candidates(&self, machine: &Machine, pid: u32) -> Vec<u32> {
         if self.exists {
-            let bears = |process: &&ListedProcess| {
-                process.pid == pid || (!only_itself && process.inner == Some(pid))
-            };
+            let bears = |process: &&ListedProcess| process.pid == pid || process.inner == Some(pid);
             return self.processes.iter().filter(bears).map(|process| process.pid).collect();
-        }
-        if only_itself {
-            return vec![pid];
         }
         let mut pids = numbered(&machine.path("proc"));
         pids.retain(|other| *other == pid || inner_pid(machine, *other) == Some(pid));
@@ -173,4 +194,52 @@ impl Listed {
 
 fn inner_pid(machine: &Machine, pid: u32) -> Option<u32> {
     Status::of(&machine.path(format!("proc/{pid}"))).namespace_pids.last().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn list(machine: &Machine, pid: u32) {
+        std::fs::create_dir_all(machine.path(format!("sys/class/kfd/kfd/proc/{pid}"))).unwrap();
+        let status = machine.path(format!("proc/{pid}/status"));
+        std::fs::create_dir_all(status.parent().unwrap()).unwrap();
+        std::fs::write(status, format!("Name:\tx\nNSpid:\t{pid}\t{}\n", pid - 1000)).unwrap();
+    }
+
+    fn unlist(machine: &Machine, pid: u32) {
+        std::fs::remove_dir(machine.path(format!("sys/class/kfd/kfd/proc/{pid}"))).unwrap();
+    }
+
+    #[test]
+    fn one_look_at_the_list_serves_for_a_moment_but_not_for_who_is_new() {
+        let root = tempfile::TempDir::new().unwrap();
+        let machine = Machine::at(root.path());
+        let mut listed = Listed::default();
+        let mut ask = |pid, now| listed.candidates_at(&machine, Numbers::Process, pid, now);
+        (1001..1200).for_each(|pid| list(&machine, pid));
+        assert_eq!(ask(7, MS), [1007]);
+        (1001..1100).for_each(|pid| unlist(&machine, pid));
+        assert_eq!(ask(8, 2 * MS), [1008], "nobody looked again");
+        list(&machine, 1300);
+        assert_eq!(ask(300, 3 * MS), [1300], "it began since");
+        assert_eq!(ask(8, 4 * MS), [0; 0]);
+        unlist(&machine, 1150);
+        assert_eq!(ask(150, 50 * MS), [1150]);
+        assert_eq!(ask(150, 200 * MS), [0; 0]);
+    }
+
+    #[test]
+    fn where_numbers_are_the_machines_nobody_else_is_looked_at() {
+        let root = tempfile::TempDir::new().unwrap();
+        let machine = Machine::at(root.path());
+        let mut listed = Listed::default();
+        let mut ask = |pid| listed.candidates_at(&machine, Numbers::Machine, pid, 0);
+        assert_eq!(ask(1007), [1007], "without a list");
+        list(&machine, 1007);
+        assert_eq!((ask(1007), ask(7), ask(1008)), (vec![1007], vec![], vec![]));
+        assert_eq!(listed.looked_at_ns, None);
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocation;
+mod bounds;
 mod driver;
 mod examples;
 mod faults;
