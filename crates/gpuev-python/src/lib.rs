@@ -13,6 +13,7 @@ mod gpu;
 mod health;
 mod history;
 mod machine;
+mod neighbours;
 mod reader;
 mod session;
 mod sim;
@@ -61,6 +62,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::neighbours::check(module)?;
         crate::fork::register(module.py())
     }
 }

@@ -98,14 +98,13 @@ fn write_reset(out: &mut String, reset: Reset<'_>) -> fmt::Result {
     write_free(out, cause)
 }
 
-/// Text from outside: what follows a blank in it and is one is escaped, so that it does not end the value.
+/// Text from outside, behind the blank that follows a key: a blank behind another is escaped, so that it does not end
+/// the value.
 fn write_free(out: &mut String, bytes: &[u8]) -> fmt::Result {
-    let begin = out.len();
+    let begin = out.len() - 1;
     write!(out, "{}", Printable(bytes))?;
-    if out[begin..].contains("  ") {
-        let escaped = out[begin..].replace("  ", " \\x20");
-        out.truncate(begin);
-        out.push_str(&escaped);
+    while let Some(at) = out[begin..].find("  ") {
+        out.replace_range(begin + at + 1..begin + at + 2, "\\x20");
     }
     Ok(())
 }

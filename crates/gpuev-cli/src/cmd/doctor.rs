@@ -3,6 +3,7 @@
 //! Opening `/dev/kfd` makes this process a KFD process until it ends, so whatever needs no device comes first,
 //! and the device is open only while it is asked.
 
+mod amdsmi;
 mod history;
 
 use std::io::{self, Write};
@@ -117,6 +118,7 @@ fn examine(machine: &Machine) -> Findings {
     }
     examine_holders(machine, &mut findings);
     examine_events(machine, &gpus, &mut findings);
+    amdsmi::examine(&mut findings);
     findings
 }
 

@@ -70,14 +70,14 @@ def amdsmi_get_energy_count(processor_handle: processor_handle) -> Dict[str, Uni
       timestamp (int): when it was read, in nanoseconds of the firmware's clock
 
     Raises:
-    - AmdSmiLibraryException: NOT_SUPPORTED if the GPU does not count, which a counter of 0 also says
+    - AmdSmiLibraryException: NOT_SUPPORTED if the GPU has no counter
+
+    Note:
+    - Some GPUs have a counter that stays 0
     """
     table = _table(processor_handle)
-    counted = table.get("energy_accumulator")
-    if not counted:
-        raise not_supported()
     return {
-        "energy_accumulator": counted,
+        "energy_accumulator": _known(table.get("energy_accumulator")),
         "counter_resolution": _ENERGY_RESOLUTION,
         "timestamp": table.get("system_clock_counter") or 0,
     }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "amdsmi_wrapper":
         from importlib import import_module
 
