@@ -18,7 +18,7 @@ use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString};
 use crate::error::raise;
 use crate::fork::{Local, quietly};
 use crate::gpu::ProcessorHandle;
-use crate::vendor::{NAME_FOLLOWS, write_message};
+use crate::vendor::{keep, write_message};
 use crate::wait::{Deadline, until_readable};
 
 /// Reads the events of one GPU into dicts. Any number of them are independent.
@@ -68,7 +68,7 @@ impl Lost {
 struct Batch {
     events: Vec<Taken>,
     messages: String,
-    /// The driver's lines, each with the name of its process where the line has none.
+    /// The driver's lines, each with what is known of its process beside it.
     lines: Vec<u8>,
 }
 
@@ -96,11 +96,7 @@ impl Batch {
         } else {
             event.write_message(&mut self.messages);
         }
-        self.lines.extend_from_slice(event.facts.raw);
-        if let Some(name) = event.facts.comm.bytes() {
-            self.lines.push(NAME_FOLLOWS);
-            self.lines.extend_from_slice(name);
-        }
+        keep(&mut self.lines, event);
         let (message_end, line_end) = (self.messages.len(), self.lines.len());
         let lost_before = std::mem::take(lost).told();
         self.events.push(Taken { event_type, seconds, lost_before, message_end, line_end });

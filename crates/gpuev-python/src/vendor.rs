@@ -4,18 +4,19 @@
 //! the driver's: whole, and in pages as the driver has them. What the driver does not say has no key.
 
 use std::fmt::{self, Write};
+use std::io;
 
 use gpuev::codec::{Access, FaultOutcome, Fields, Migration, Reset, RestoreFlag, Stamp, Task};
 use gpuev::json::write_data;
 use gpuev::message::Printable;
-use gpuev::{EventData, Record, decode, pid_of};
+use gpuev::{EventData, EventView, Record, decode};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::{parsed, text};
 
-/// Between an event's line and the name of its process, where it is kept: no line holds it.
-pub(crate) const NAME_FOLLOWS: u8 = b'\n';
+/// Between an event's line and what is kept with it: no line holds it.
+const REST_FOLLOWS: u8 = b'\n';
 
 /// Appends the message that the vendor's library has for `record`.
 pub(crate) fn write_message(out: &mut String, record: &Record<'_>) {
@@ -109,26 +110,55 @@ fn write_free(out: &mut String, bytes: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-/// The line of an event, without the name that may follow, and that name.
-fn split(kept: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let mut parts = kept.splitn(2, |byte| *byte == NAME_FOLLOWS);
-    (parts.next().unwrap_or_default(), parts.next())
+/// Appends an event's line, and behind it what the line does not say: the process's name, and before it the process's
+/// number where the line has a thread's.
+pub(crate) fn keep(out: &mut Vec<u8>, event: &EventView<'_>) {
+    out.extend_from_slice(event.facts.raw);
+    let name = event.facts.comm.bytes();
+    let pid = event.facts.pid_in(&event.record).filter(|_| event.record.task().is_some());
+    if pid.is_none() && name.is_none() {
+        return;
+    }
+    out.push(REST_FOLLOWS);
+    if let Some(pid) = pid {
+        // A vector takes everything.
+        let _infallible = io::Write::write_fmt(out, format_args!("{pid} "));
+    }
+    out.extend_from_slice(name.unwrap_or_default());
 }
 
-/// What an event's line says, typed: `pid`, `process` and what its type has.
+/// The line of an event, and what [`keep`] put behind it.
+fn split(kept: &[u8]) -> (&[u8], &[u8]) {
+    let end = kept.iter().position(|byte| *byte == REST_FOLLOWS);
+    end.map_or((kept, &[]), |end| (&kept[..end], &kept[end + 1..]))
+}
+
+/// What an event's line says, typed: `pid`, `process`, `tid` and `thread` where they are known, and what its type has.
 #[pyfunction]
 pub(crate) fn event_data<'py>(py: Python<'py>, kept: &[u8]) -> PyResult<Bound<'py, PyDict>> {
-    let (line, name) = split(kept);
+    let (line, rest) = split(kept);
     let record = decode(line);
     let mut json = String::new();
     write_data(&mut json, EventData::of(&record));
     let data = parsed(py, &json)?;
-    if let Some(pid) = pid_of(&record) {
-        let name = record.task().map(|task| task.name).or(name).filter(|name| !name.is_empty());
+    let shown = |name: &[u8]| (!name.is_empty()).then(|| text(name));
+    if let Some(task) = record.task() {
+        let (pid, name) = number_and_name(rest);
         data.set_item("pid", pid)?;
-        data.set_item("process", name.map(text))?;
+        data.set_item("process", shown(name))?;
+        data.set_item("tid", task.pid)?;
+        data.set_item("thread", shown(task.name))?;
+    } else if let Some(stamp) = record.stamp().filter(|stamp| stamp.pid != 0) {
+        data.set_item("pid", stamp.pid)?;
+        data.set_item("process", shown(rest))?;
     }
     Ok(data)
+}
+
+fn number_and_name(rest: &[u8]) -> (Option<u32>, &[u8]) {
+    let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+    let number = std::str::from_utf8(&rest[..end]).ok().and_then(|digits| digits.parse().ok());
+    (number, rest.get(end + 1..).unwrap_or_default())
 }
 
 /// The message that the vendor's library has for an event's line.
