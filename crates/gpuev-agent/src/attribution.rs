@@ -204,6 +204,9 @@ impl Attribution {
 
     /// Looks up every process that uses a GPU and is not known, under each number that an event may call it.
     fn look_around(&mut self, now_ns: u64) {
+        if !self.processes.have_machine_numbers() {
+            return;
+        }
         for kfd in self.processes.kfd() {
             let seen = |known: &&Known| known.host_pid() == Some(kfd.pid) && !known.ended;
             if self.known.get(&kfd.pid).is_some_and(|known| known.iter().any(|k| seen(&k))) {

@@ -42,6 +42,8 @@ pub struct HealthWatch {
 #[derive(Debug)]
 struct Watched {
     gpu: Arc<Gpu>,
+    /// It is no partition, or the first that is listed of its GPU.
+    speaks_for_gpu: bool,
     latest: Option<(u64, Arc<Health>)>,
     owes_since_boot_ns: Option<u64>,
     /// What the RAS counters were when they were last known.
@@ -105,14 +107,17 @@ impl HealthWatch {
         let mut watched = HashMap::new();
         for gpu in gpus {
             let key = key(gpu.id);
+            let first = gpus.iter().filter(|other| other.id.bdf == gpu.id.bdf);
+            let first = first.map(|other| other.id.partition).min();
             let new = Watched {
                 gpu: Arc::new(gpu.clone()),
+                speaks_for_gpu: first == Some(gpu.id.partition),
                 latest: None,
                 owes_since_boot_ns: None,
                 counters: HashMap::new(),
             };
             let watched_now = match self.gpus.remove(&key) {
-                Some(old) => Watched { gpu: new.gpu, ..old },
+                Some(old) => Watched { gpu: new.gpu, speaks_for_gpu: new.speaks_for_gpu, ..old },
                 None => new,
             };
             watched.insert(key, watched_now);
@@ -216,7 +221,10 @@ impl HealthWatch {
     fn take(&mut self, mut reading: Reading) {
         let Some(watched) = self.gpus.get_mut(&key(reading.gpu)) else { return };
         watched.owes_since_boot_ns = None;
-        reading.ras = watched.increases(&reading.health.ras);
+        // Errors are counted by the whole GPU: the first of its partitions speaks for it.
+        if watched.speaks_for_gpu {
+            reading.ras = watched.increases(&reading.health.of_gpu().ras);
+        }
         watched.latest = Some((reading.at.boot_ns, Arc::clone(&reading.health)));
         self.read.push(reading);
     }

@@ -159,7 +159,7 @@ const fn stage_of(cause: GapCause) -> Option<&'static str> {
 
 impl State {
     fn sampled(&mut self, gpu: GpuId, health: &Arc<Health>, unix_ns: i64) {
-        for block in &health.ras {
+        for block in &health.of_gpu().ras {
             let counters = [
                 (RasKind::Correctable, block.correctable),
                 (RasKind::Uncorrectable, block.uncorrectable),

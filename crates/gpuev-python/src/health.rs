@@ -46,6 +46,8 @@ struct MemoryDict {
     visible_vram_used: Option<u64>,
     gtt_total: Option<u64>,
     gtt_used: Option<u64>,
+    usable_total: Option<u64>,
+    usable_used: Option<u64>,
 }
 
 /// Megahertz.
@@ -208,7 +210,7 @@ impl Sensors {
         }
     }
 
-    /// Memory of the whole GPU, in bytes.
+    /// Memory of the GPU or partition, in bytes. `usable` is what programs have: VRAM, of an APU with GTT.
     fn memory(&self, py: Python<'_>) -> MemoryDict {
         let memory = py.detach(|| self.look().memory());
         MemoryDict {
@@ -218,6 +220,8 @@ impl Sensors {
             visible_vram_used: memory.visible_vram.used.map(|b| b.0),
             gtt_total: memory.gtt.total.map(|b| b.0),
             gtt_used: memory.gtt.used.map(|b| b.0),
+            usable_total: memory.usable.total.map(|b| b.0),
+            usable_used: memory.usable.used.map(|b| b.0),
         }
     }
 

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The driver is too old for what was asked, or does not have it.
     NotSupported,
+    /// KFD answers nobody while a GPU is reset, repartitioned or removed: it is worth another try.
+    Locked,
     /// The GPU is not, or no longer, there.
     GpuRemoved,
     /// What was asked for does not exist or makes no sense.

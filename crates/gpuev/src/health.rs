@@ -16,8 +16,8 @@ use std::cell::OnceCell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::Gpu;
-use crate::machine::files;
+use crate::machine::{chips, files};
+use crate::{GfxTarget, Gpu};
 use hwmon::Hwmon;
 use metrics::{Field, GpuMetrics};
 
@@ -30,6 +30,9 @@ pub use units::{
     Bytes, Hertz, Megatransfers, Microjoules, Microwatts, Millidegrees, Millivolts, Percent, Rpm,
 };
 
+const VAN_GOGH: GfxTarget = GfxTarget(100_303);
+/// `NUM_XCP`.
+const MOST_PARTITIONS: u32 = 8;
 /// The largest table known has 3872 bytes.
 const METRICS_LIMIT: usize = 16 << 10;
 /// 4 TiB of VRAM; GTT may be as large as the host's memory.
@@ -65,9 +68,18 @@ pub struct Health {
     pub ras: Vec<RasErrors>,
     /// Pages of VRAM that went bad.
     pub bad_pages: Option<BadPages>,
+    /// Of a partition: how the whole GPU is doing. The partition's own is what stands beside it; what can only be
+    /// known of the whole GPU (temperature, power, used memory, errors) is only here.
+    pub whole_gpu: Option<Box<Health>>,
 }
 
 impl Health {
+    /// How the whole GPU is doing: this, or of a partition what is known of its GPU.
+    #[must_use]
+    pub fn of_gpu(&self) -> &Self {
+        self.whole_gpu.as_deref().unwrap_or(self)
+    }
+
     /// What `sensor` measures now.
     #[must_use]
     pub fn temperature(&self, sensor: TemperatureSensor) -> Option<Millidegrees> {
@@ -96,16 +108,26 @@ pub struct Usage {
     pub used: Option<Bytes>,
 }
 
-/// Memory of the whole GPU, also where it is partitioned.
+/// Memory of a GPU, or of one partition of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
-    /// The GPU's own.
+    /// The GPU's own, or the partition's share of it; of an APU what is carved out of the host's for it.
     pub vram: Usage,
     /// The part of VRAM that the CPU can reach.
     pub visible_vram: Usage,
     /// The host's memory that the GPU can reach.
     pub gtt: Usage,
+    /// What programs have for the GPU: VRAM, and for an APU, whose GTT is no slower, both.
+    pub usable: Usage,
+}
+
+impl Usage {
+    /// Both together; unknown where one of them is.
+    fn with(self, other: Self) -> Self {
+        let sum = |a: Option<Bytes>, b: Option<Bytes>| Some(Bytes(a?.0.checked_add(b?.0)?));
+        Self { total: sum(self.total, other.total), used: sum(self.used, other.used) }
+    }
 }
 
 /// The PCI Express link of a GPU.
@@ -189,23 +211,38 @@ impl<'a> Sensors<'a> {
         Self { gpu, awake: OnceCell::new(), hwmon: OnceCell::new(), metrics: OnceCell::new() }
     }
 
-    /// Everything.
+    /// Everything: of a partition its own, and beside it that of the whole GPU.
     #[must_use]
     pub fn health(&self) -> Health {
+        if !self.gpu.is_partition() {
+            return self.gpu_health();
+        }
+        Health {
+            suspended: self.suspended(),
+            activity: self.activity(),
+            memory: self.memory(),
+            whole_gpu: Some(Box::new(self.gpu_health())),
+            ..Health::default()
+        }
+    }
+
+    /// How the whole GPU is doing.
+    fn gpu_health(&self) -> Health {
         Health {
             suspended: self.suspended(),
             temperatures: self.temperatures(),
             power: self.power(),
             energy: self.energy(),
             voltages: self.voltages(),
-            activity: self.activity(),
-            memory: self.memory(),
+            activity: self.gpu_activity(),
+            memory: self.gpu_memory(),
             clocks: ClockDomain::ALL.into_iter().filter_map(|domain| self.clock(domain)).collect(),
             fan: self.fan(),
             pcie: self.pcie(),
             throttling: self.throttling(),
             ras: self.ras(),
             bad_pages: self.bad_pages(),
+            whole_gpu: None,
         }
     }
 
@@ -261,22 +298,23 @@ impl<'a> Sensors<'a> {
         sensors.into_iter().filter_map(look).collect()
     }
 
-    /// Electric power.
+    /// Electric power of the whole GPU.
     #[must_use]
     pub fn power(&self) -> Power {
-        let mut power = self.hwmon().map(Hwmon::power).unwrap_or_default();
+        let mut power = self.hwmon().map(Hwmon::power).unwrap_or_default().plausible();
         if power.average.is_none() && power.current.is_none() {
             let read = |field| hwmon::power(self.metrics()?.get(field)?.checked_mul(1_000_000)?);
             power.average = read(Field::AveragePower);
             power.current = read(Field::CurrentPower);
         }
-        power
+        power.plausible()
     }
 
     /// Energy since the driver was loaded. The firmware counts in 2^-16 joule.
     #[must_use]
     pub fn energy(&self) -> Option<Microjoules> {
-        let counted = self.metrics()?.get(Field::Energy)?;
+        // 0 is what is told where nothing counts.
+        let counted = self.metrics()?.get(Field::Energy).filter(|counted| *counted > 0)?;
         u64::try_from((u128::from(counted) * 1_000_000) >> 16).ok().map(Microjoules)
     }
 
@@ -295,20 +333,33 @@ impl<'a> Sensors<'a> {
     /// How busy the GPU, or this partition of it, is.
     #[must_use]
     pub fn activity(&self) -> Activity {
+        if self.gpu.is_partition() {
+            let (gfx, media) = (self.partition_gfx(), self.partition_media());
+            return Activity { gfx, memory: None, media };
+        }
+        self.gpu_activity()
+    }
+
+    fn gpu_activity(&self) -> Activity {
         Activity {
-            gfx: if self.gpu.partitions > 1 {
-                self.partition_gfx()
-            } else {
-                self.busy("gpu_busy_percent").or_else(|| self.busiest(Field::ActivityGfx))
-            },
+            gfx: self.busy("gpu_busy_percent").or_else(|| self.busiest(Field::ActivityGfx)),
             memory: self.busy("mem_busy_percent").or_else(|| self.busiest(Field::ActivityMemory)),
             media: self.busy("vcn_busy_percent").or_else(|| self.media()),
         }
     }
 
-    /// Memory of the whole GPU.
+    /// Memory of the GPU, or of this partition of it: how much of that is used the driver does not say.
     #[must_use]
     pub fn memory(&self) -> Memory {
+        if self.gpu.is_partition() {
+            let vram = Usage { total: self.gpu.local_memory, used: None };
+            return Memory { vram, usable: vram, ..Memory::default() };
+        }
+        self.gpu_memory()
+    }
+
+    /// Memory of the whole GPU.
+    fn gpu_memory(&self) -> Memory {
         let usage = |name| {
             let read = |what| {
                 let path = self.gpu.device_dir.join(format!("mem_info_{name}_{what}"));
@@ -318,7 +369,11 @@ impl<'a> Sensors<'a> {
             let used = read("used").filter(|used| total.is_none_or(|total| *used <= total));
             Usage { total: total.map(Bytes), used: used.map(Bytes) }
         };
-        Memory { vram: usage("vram"), visible_vram: usage("vis_vram"), gtt: usage("gtt") }
+        let (vram, gtt) = (usage("vram"), usage("gtt"));
+        // Nothing is carved out for MI300A: all memory of the package is its VRAM.
+        let borrows = self.gpu.apu && !self.gpu.gfx_target.is_some_and(chips::is_mi300);
+        let usable = if borrows { vram.with(gtt) } else { vram };
+        Memory { vram, visible_vram: usage("vis_vram"), gtt, usable }
     }
 
     /// The board's fan.
@@ -445,27 +500,44 @@ impl<'a> Sensors<'a> {
 
     fn busiest(&self, field: Field) -> Option<Percent> {
         let metrics = self.metrics()?;
-        let unit = if metrics.activity_is_centi() { 100 } else { 1 };
-        metrics.all(field).filter_map(|busy| percent(busy / unit)).max()
+        // Van Gogh has whole percents with some firmware and hundredths with other.
+        let may_be_either = self.gpu.gfx_target == Some(VAN_GOGH);
+        let busy = metrics.all(field).filter_map(|busy| metrics.percent(busy, may_be_either));
+        busy.filter_map(percent).max()
+    }
+
+    /// What the partition's own table has of `field`, else what the GPU's has of the partition.
+    fn of_partition(&self, field: Field) -> Vec<u64> {
+        let own = || {
+            let path = self.awake()?.partition_dir.as_ref()?.join("xcp/xcp_metrics");
+            let table = GpuMetrics::parse_partition(&files::read(&path, METRICS_LIMIT).ok()?)?;
+            Some(table.all(field).collect::<Vec<_>>()).filter(|values| !values.is_empty())
+        };
+        own().unwrap_or_else(|| {
+            let partition = self.gpu.id.partition;
+            self.metrics().map_or_else(Vec::new, |m| m.of_partition(partition, field).collect())
+        })
     }
 
     /// The mean of the partition's XCCs.
     fn partition_gfx(&self) -> Option<Percent> {
-        let metrics = self.metrics()?;
-        let busy = metrics.of_partition(self.gpu.id.partition, Field::PartitionGfx);
-        let (count, sum) = busy
-            .filter(|busy| *busy <= 100)
-            .fold((0_u64, 0), |(count, sum), busy| (count + 1, sum + busy));
+        let busy = self.of_partition(Field::PartitionGfx).into_iter().filter(|busy| *busy <= 100);
+        let (count, sum) = busy.fold((0_u64, 0), |(count, sum), busy| (count + 1, sum + busy));
         percent(sum.checked_div(count)?)
     }
 
+    fn partition_media(&self) -> Option<Percent> {
+        self.of_partition(Field::PartitionMedia).into_iter().filter_map(percent).max()
+    }
+
+    /// The busiest video engine; newer tables have them by partition only.
     fn media(&self) -> Option<Percent> {
-        let of_partition = || {
+        let of_partitions = || {
             let metrics = self.metrics()?;
-            let partition = self.gpu.id.partition;
-            metrics.of_partition(partition, Field::PartitionMedia).filter_map(percent).max()
+            let all = (0..MOST_PARTITIONS).flat_map(|p| metrics.of_partition(p, Field::PartitionMedia));
+            all.filter_map(percent).max()
         };
-        self.busiest(Field::ActivityMedia).or_else(of_partition)
+        self.busiest(Field::ActivityMedia).or_else(of_partitions)
     }
 }
 

@@ -230,8 +230,17 @@ pub fn write_health(out: &mut String, health: &Health) {
     object.optional("power_cap_microwatts", power.cap.map(|p| p.0));
     object.optional("gfx_busy_percent", health.activity.gfx.map(|p| p.0));
     object.optional("memory_busy_percent", health.activity.memory.map(|p| p.0));
-    object.optional("vram_used", health.memory.vram.used.map(|b| b.0));
-    object.optional("vram_total", health.memory.vram.total.map(|b| b.0));
+    let memory = health.memory;
+    for (key, bytes) in [
+        ("vram_used", memory.vram.used),
+        ("vram_total", memory.vram.total),
+        ("gtt_used", memory.gtt.used),
+        ("gtt_total", memory.gtt.total),
+        ("memory_used", memory.usable.used),
+        ("memory_total", memory.usable.total),
+    ] {
+        object.optional(key, bytes.map(|b| b.0));
+    }
     object.value("ras", |out| {
         write_list(out, &health.ras, |object, block| {
             object.text("block", &block.block);
@@ -241,6 +250,11 @@ pub fn write_health(out: &mut String, health: &Health) {
         });
     });
     object.optional("retired_pages", health.bad_pages.map(|pages| pages.retired));
+    object.optional("pending_pages", health.bad_pages.map(|pages| pages.pending));
+    object.optional("unretired_pages", health.bad_pages.map(|pages| pages.unretired));
+    if let Some(whole) = &health.whole_gpu {
+        object.value("whole_gpu", |out| write_health(out, whole));
+    }
     object.end();
 }
 

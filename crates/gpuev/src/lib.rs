@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod advice;
 mod buffered;
 mod drain;
 mod error;
@@ -48,7 +49,8 @@ pub use gpuev_kfd::{
 };
 pub use identity::{Bdf, GpuId, UniqueId};
 pub use machine::{
-    DeniedNode, DriverInfo, GfxTarget, Gpu, GpuSelector, Inventory, Link, LinkKind, Machine, Route,
+    Card, ContainerEngine, DeniedNode, DriverInfo, GfxTarget, Gpu, GpuSelector, Inventory, Link,
+    LinkKind, Machine, Route,
     UnreadableNode,
 };
 pub use monitor::{Monitor, MonitorBuilder};

@@ -3,10 +3,13 @@
 //! Source: `drivers/gpu/drm/amd/amdkfd/kfd_topology.c`. Everything is read below a root folder, so that a
 //! simulated machine, a mounted image or a container's host is looked at in the same way as this machine.
 
+pub(crate) mod chips;
 pub(crate) mod files;
 mod links;
 mod names;
+mod pci;
 mod select;
+mod surroundings;
 mod topology;
 
 use std::fmt;
@@ -15,9 +18,12 @@ use std::sync::Arc;
 
 pub use select::GpuSelector;
 
+use crate::health::Bytes;
 use crate::{Error, ErrorKind, EventSource, GpuId, KfdDevice, Result};
 
 pub use links::{Link, LinkKind, Route};
+pub use pci::Card;
+pub use surroundings::ContainerEngine;
 
 /// A machine: where its `/sys`, `/proc` and `/dev` are, and who opens its event files. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -101,7 +107,7 @@ impl Machine {
     /// [`ErrorKind::NoGpu`] where KFD has no topology, [`ErrorKind::Io`] where it answers with nonsense.
     pub fn generation(&self) -> Result<u64> {
         let path = self.path("sys/class/kfd/kfd/topology/generation_id");
-        let text = files::text(&path).map_err(|error| topology::absent(self, &path, error))?;
+        let text = files::text(&path).map_err(|error| crate::advice::no_topology(self, &path, error))?;
         text.parse().map_err(|_| {
             Error::new(ErrorKind::Io, format!("read {}: {text:?} is not a number", path.display()))
         })
@@ -171,14 +177,20 @@ pub struct Gpu {
     pub render_minor: Option<u32>,
     /// Number of `/dev/dri/card<number>`.
     pub card: Option<u32>,
-    /// How many partitions of the GPU with this PCI address are seen; 1 where it is not partitioned.
+    /// How many partitions the driver divides the GPU with this PCI address into, whoever may see them; 1 where it
+    /// is not partitioned.
     pub partitions: u32,
     /// The PCI device's folder in sysfs, under the machine's root; the partitions of a GPU share it.
     pub device_dir: PathBuf,
+    /// The folder of the device that the render node belongs to: that of the PCI device, or the one that a further
+    /// partition has.
+    pub partition_dir: Option<PathBuf>,
     /// PCI device id.
     pub device_id: Option<u16>,
     /// Whether it shares package and memory with a CPU.
     pub apu: bool,
+    /// The memory that KFD gives it: of a partition its own. An APU's is the host's, as far as it may have it.
+    pub local_memory: Option<Bytes>,
     /// Compute units of this GPU or partition.
     pub compute_units: Option<u32>,
     /// The XGMI hive that it belongs to: its GPUs are reset together.
@@ -237,8 +249,16 @@ pub struct UnreadableNode {
     pub problem: String,
 }
 
+impl Gpu {
+    /// Whether it is a partition of a GPU.
+    #[must_use]
+    pub fn is_partition(&self) -> bool {
+        self.partitions > 1
+    }
+}
+
 /// What a look at the topology found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inventory {
     /// KFD's count of topology changes; 0 where it cannot be read.
@@ -249,4 +269,7 @@ pub struct Inventory {
     pub denied: Vec<DeniedNode>,
     /// Nodes that say nothing that would identify them.
     pub unreadable: Vec<UnreadableNode>,
+    /// AMD GPUs on the PCI bus that are in none of these lists by their address, in order of address. One of them
+    /// may be a GPU in `denied`: such a node does not say which it is.
+    pub left_out: Vec<Card>,
 }

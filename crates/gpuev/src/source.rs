@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use gpuev_kfd::{KfdVersion, ioctl};
 use rustix::io::Errno;
 
-use crate::{Error, ErrorKind, Gpu, Result, Scope};
+use crate::{Error, ErrorKind, Gpu, Machine, Result, Scope, advice};
 
 /// Opens the event files of a machine's GPUs.
 pub trait EventSource: Send + Sync + fmt::Debug {
@@ -56,42 +56,7 @@ impl KfdDevice {
             .read(true)
             .write(true)
             .open(&path)
-            .map_err(|error| self.explain_open(&path, error))
-    }
-
-    fn explain_open(&self, path: &Path, error: io::Error) -> Error {
-        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-        let failed = Error::io(format!("open {}", path.display()), error);
-        match errno {
-            Some(Errno::NOENT) => failed.with_kind(ErrorKind::NoGpu).with_hint(
-                "the amdgpu driver is not loaded, or this container was not given the device \
-                 (--device /dev/kfd)",
-            ),
-            Some(Errno::ACCESS | Errno::PERM) => failed.with_hint(match self.group_of(path) {
-                Some(group) => {
-                    format!("add the user to the group {group}: usermod -aG {group} USER")
-                }
-                None => "the device's group may open it; see ls -l".to_owned(),
-            }),
-            Some(Errno::INVAL) => failed
-                .with_kind(ErrorKind::NoGpu)
-                .with_hint("the driver is loaded and has no GPU that can compute"),
-            Some(Errno::AGAIN) => failed.with_hint("a GPU is being reset; try again in a moment"),
-            _ => failed,
-        }
-    }
-
-    /// The name of the group that owns `path`, `render` as a rule; its number where it has no name.
-    fn group_of(&self, path: &Path) -> Option<String> {
-        use std::os::unix::fs::MetadataExt;
-        let gid = std::fs::metadata(path).ok()?.gid();
-        let groups = std::fs::read_to_string(self.root.join("etc/group")).unwrap_or_default();
-        let named = groups.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (fields.nth(1)? == gid.to_string()).then(|| name.to_owned())
-        });
-        Some(named.unwrap_or_else(|| gid.to_string()))
+            .map_err(|error| advice::opening_kfd(&Machine::at(&self.root), &path, error))
     }
 
     fn version_of(&self, device: &File) -> Result<KfdVersion> {

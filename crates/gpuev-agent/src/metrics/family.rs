@@ -153,8 +153,8 @@ fn health(samples: &BTreeMap<(Bdf, u32), Sampled>) -> Vec<Family> {
     let mut power = gauge("gpuev_gpu_power_watts", "watts", "Electric power.");
     let mut busy =
         gauge("gpuev_gpu_busy_ratio", "ratio", "Share of time in which a partition computes.");
-    let mut used = gauge("gpuev_gpu_memory_used_bytes", "bytes", "Video memory in use.");
-    let mut total = gauge("gpuev_gpu_memory_total_bytes", "bytes", "Video memory.");
+    let mut used = gauge("gpuev_gpu_memory_used_bytes", "bytes", "Memory in use: video memory, of an APU also the host's that it uses.");
+    let mut total = gauge("gpuev_gpu_memory_total_bytes", "bytes", "Memory of the GPU: video memory, of an APU also what it may use of the host's.");
     let mut time = gauge(
         "gpuev_gpu_sampled_timestamp_seconds",
         "seconds",
@@ -162,8 +162,8 @@ fn health(samples: &BTreeMap<(Bdf, u32), Sampled>) -> Vec<Family> {
     );
     let mut whole = None;
     for ((bdf, partition), sampled) in samples {
-        let (gpu, health) = (bdf.to_string(), &*sampled.health);
-        if let Some(percent) = health.activity.gfx {
+        let gpu = bdf.to_string();
+        if let Some(percent) = sampled.health.activity.gfx {
             let partition = partition.to_string();
             let value = Value::Float(f64::from(percent.0) / 100.0);
             busy.add(&[("gpu", &gpu), ("partition", &partition)], value);
@@ -171,6 +171,7 @@ fn health(samples: &BTreeMap<(Bdf, u32), Sampled>) -> Vec<Family> {
         if whole.replace(*bdf) == Some(*bdf) {
             continue;
         }
+        let health = sampled.health.of_gpu();
         for found in &health.temperatures {
             if let Some(now) = found.current {
                 let labels = [("gpu", &*gpu), ("sensor", &found.sensor.to_string())];
@@ -182,7 +183,7 @@ fn health(samples: &BTreeMap<(Bdf, u32), Sampled>) -> Vec<Family> {
             power.add(&labels, Value::Float(now.watts()));
         }
         for (family, bytes) in
-            [(&mut used, health.memory.vram.used), (&mut total, health.memory.vram.total)]
+            [(&mut used, health.memory.usable.used), (&mut total, health.memory.usable.total)]
         {
             if let Some(bytes) = bytes {
                 family.add(&labels, Value::Integer(bytes.0));

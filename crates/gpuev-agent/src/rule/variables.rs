@@ -97,8 +97,15 @@ pub(super) const NAMES: &[&str] = &[
     "health.memory_busy_percent",
     "health.vram_used",
     "health.vram_total",
+    "health.gtt_used",
+    "health.gtt_total",
+    "health.memory_used",
+    "health.memory_total",
     "health.ras",
     "health.retired_pages",
+    "health.pending_pages",
+    "health.unretired_pages",
+    "health.whole_gpu",
 ];
 
 /// What a condition finds where the signal has nothing of this name.

@@ -12,7 +12,7 @@ use clap::Args;
 use gpuev::health::Sensors;
 use gpuev::message::Printable;
 use gpuev::process::{Holder, Processes};
-use gpuev::{EventMask, EventReader, Gpu, Inventory, KfdVersion, Machine, json};
+use gpuev::{EventMask, EventReader, Gpu, KfdVersion, Machine, advice, json};
 
 use crate::args::SourceArgs;
 use crate::exit::{Exit, Outcome};
@@ -113,10 +113,10 @@ fn examine(machine: &Machine) -> Findings {
     let mut findings = Findings { list: Vec::new(), exit: Exit::Success };
     examine_system(machine, &mut findings);
     let gpus = examine_gpus(machine, &mut findings);
-    for gpu in &gpus {
-        examine_throttling(gpu, &mut findings);
+    examine_throttling(&gpus, &mut findings);
+    if machine.driver().loaded {
+        examine_holders(machine, &mut findings);
     }
-    examine_holders(machine, &mut findings);
     examine_events(machine, &gpus, &mut findings);
     amdsmi::examine(&mut findings);
     findings
@@ -134,63 +134,53 @@ fn examine_system(machine: &Machine, findings: &mut Findings) {
         let kind = if driver.built_in { "built in" } else { "a module" };
         findings.good("driver", format!("{origin}, {kind}"));
     } else {
-        findings.note("driver", "amdgpu is not loaded; load it: modprobe amdgpu");
+        findings.note("driver", format!("amdgpu is not loaded: {}", advice::no_driver(machine)));
     }
-    let marks = [".dockerenv", "run/.containerenv"];
-    if marks.iter().any(|mark| machine.path(mark).exists()) {
-        let text = "this is one: it needs --device /dev/kfd --device /dev/dri, and pids may be other than the host's";
+    if let Some(engine) = machine.container() {
+        let text = format!("{}; pids may be other than the host's", advice::in_container(engine));
         findings.note("container", text);
     }
 }
 
 fn examine_gpus(machine: &Machine, findings: &mut Findings) -> Vec<Gpu> {
-    match machine.inventory() {
+    let inventory = match machine.inventory() {
+        Ok(inventory) => inventory,
         Err(error) => {
             findings.fail("GPUs", error.to_string(), Exit::NoGpu);
-            Vec::new()
+            return Vec::new();
         }
-        Ok(inventory) => {
-            tell_hidden(&inventory, findings);
-            if inventory.gpus.is_empty() {
-                findings.fail("GPUs", "none that may be used", Exit::NoGpu);
-            }
-            for gpu in &inventory.gpus {
-                findings.good("GPU", format!("{} {} {}", gpu.id.index, place(gpu), gpu.name));
-            }
-            inventory.gpus
-        }
+    };
+    if inventory.gpus.is_empty() {
+        findings.fail("GPUs", "KFD lists none that may be used here", Exit::NoGpu);
     }
-}
-
-fn tell_hidden(inventory: &Inventory, findings: &mut Findings) {
-    for node in &inventory.unreadable {
-        findings.note("GPU", format!("KFD node {} is left out: {}", node.node, node.problem));
+    for missing in advice::missing(&inventory) {
+        findings.note("GPU", missing);
     }
-    if !inventory.denied.is_empty() {
-        let nodes: Vec<_> = inventory.denied.iter().map(|node| node.node.to_string()).collect();
-        findings.note(
-            "GPU",
-            format!(
-                "KFD nodes {} are kept from us by the device cgroup; give the container their \
-                 /dev/dri/renderD* (--device)",
-                nodes.join(", ")
-            ),
-        );
+    for gpu in &inventory.gpus {
+        findings.good("GPU", format!("{} {} {}", gpu.id.index, place(gpu), gpu.name));
     }
+    inventory.gpus
 }
 
 fn place(gpu: &Gpu) -> String {
-    if gpu.partitions > 1 {
-        format!("{}/{}", gpu.id.bdf, gpu.id.partition)
+    if gpu.is_partition() {
+        format!("{}/{} of {}", gpu.id.bdf, gpu.id.partition, gpu.partitions)
     } else {
         gpu.id.bdf.to_string()
     }
 }
 
-/// The first partition speaks for its GPU: they share the setting.
-fn examine_throttling(gpu: &Gpu, findings: &mut Findings) {
-    let off = Sensors::of(gpu).throttling_log().is_some_and(|log| !log.enabled);
-    if off && gpu.id.partition == 0 {
+/// The first of a GPU's partitions that is listed speaks for it: they share the setting.
+fn examine_throttling(gpus: &[Gpu], findings: &mut Findings) {
+    let mut last = None;
+    for gpu in gpus {
+        if last.replace(gpu.id.bdf) == Some(gpu.id.bdf) {
+            continue;
+        }
+        let off = Sensors::of(gpu).throttling_log().is_some_and(|log| !log.enabled);
+        if !off {
+            continue;
+        }
         let file = gpu.device_dir.join("thermal_throttling_logging");
         findings.note(
             "throttling",
@@ -204,11 +194,20 @@ fn examine_throttling(gpu: &Gpu, findings: &mut Findings) {
 }
 
 fn examine_holders(machine: &Machine, findings: &mut Findings) {
-    let holders = Processes::of(machine).holders();
+    let processes = Processes::of(machine);
+    let holders = processes.holders();
     for holder in &holders.found {
         findings.note("in use", in_use(holder));
     }
-    if holders.hidden > 0 {
+    if let Some(option) = machine.hidden_processes() {
+        let text = format!(
+            "processes of others are hidden here (/proc is mounted with {option}); root sees whether they use it"
+        );
+        findings.note("in use", text);
+    } else if !processes.have_machine_numbers() {
+        let text = "only processes of this container are seen; on the host, gpuev doctor sees all";
+        findings.note("in use", text);
+    } else if holders.hidden > 0 {
         let text = format!(
             "{} processes may not be looked into; root sees whether they use it",
             holders.hidden

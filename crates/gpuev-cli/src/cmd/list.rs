@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use clap::Args;
-use gpuev::{Gpu, GpuId, Inventory, json};
+use gpuev::{Gpu, GpuId, Inventory, advice, json};
 use gpuev_store::History;
 
 use crate::args::SourceArgs;
@@ -31,21 +31,17 @@ pub(crate) fn run(args: &ListArgs, source: &SourceArgs) -> Outcome {
     }
     let source = Source::open(source)?;
     let inventory = source.machine.inventory()?;
-    let mut text = match (args.json, args.health) {
+    let text = match (args.json, args.health) {
         (true, health) => as_json(&inventory, health),
         (false, true) => health::as_table(&inventory.gpus),
         (false, false) => as_table(&inventory),
     };
-    if !args.json && !inventory.denied.is_empty() {
-        let count = inventory.denied.len();
-        text +=
-            &format!("{count} more may not be used here (the device cgroup keeps them from us)\n");
-    }
     io::stdout().lock().write_all(text.as_bytes())?;
     if inventory.gpus.is_empty() {
-        let none = gpuev::Error::new(gpuev::ErrorKind::NoGpu, "no GPU of this machine may be used")
-            .with_hint("gpuev doctor tells why");
-        return Err(Failure::Gpu(none));
+        return Err(Failure::Gpu(advice::none_usable(&inventory)));
+    }
+    for missing in advice::missing(&inventory) {
+        eprintln!("gpuev: {missing}");
     }
     Ok(Exit::Success)
 }
@@ -116,7 +112,7 @@ fn as_table(inventory: &Inventory) -> String {
 }
 
 fn partition(gpu: &Gpu) -> String {
-    if gpu.partitions > 1 { format!("{}/{}", gpu.id.partition, gpu.partitions) } else { dash() }
+    if gpu.is_partition() { format!("{}/{}", gpu.id.partition, gpu.partitions) } else { dash() }
 }
 
 fn or_dash(value: Option<impl ToString>) -> String {
@@ -129,6 +125,7 @@ fn dash() -> String {
 
 fn as_json(inventory: &Inventory, health: bool) -> String {
     let mut out = String::new();
+    let mut told = None;
     for gpu in &inventory.gpus {
         let mut object = json::Object::begin(&mut out, "gpu");
         object.value("gpu", |out| json::write_gpu(out, gpu.id));
@@ -138,12 +135,18 @@ fn as_json(inventory: &Inventory, health: bool) -> String {
             None => object.null("gfx_target"),
         }
         object.number("partitions", gpu.partitions);
+        object.raw("apu", if gpu.apu { "true" } else { "false" });
         object.optional("render_minor", gpu.render_minor);
         object.optional("card", gpu.card);
         object.number("kfd_id", gpu.id.kfd_id);
         object.number("kfd_node", gpu.node);
         if health {
-            object.value("health", |out| json::write_health(out, &gpu.health()));
+            let mut health = gpu.health();
+            // What is of the whole GPU is told once, with its first partition.
+            if told.replace(gpu.id.bdf) == Some(gpu.id.bdf) {
+                health.whole_gpu = None;
+            }
+            object.value("health", |out| json::write_health(out, &health));
         }
         object.end();
         out.push('\n');

@@ -81,6 +81,8 @@ class _Memory(TypedDict):
     visible_vram_used: int | None
     gtt_total: int | None
     gtt_used: int | None
+    usable_total: int | None
+    usable_used: int | None
 
 class _Clock(TypedDict):
     current: int | None

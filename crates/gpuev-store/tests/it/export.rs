@@ -278,7 +278,7 @@ fn a_row_says_what_the_json_says() {
             };
             // What a spreadsheet would compute, and controls, are escaped in CSV only.
             let unescaped = |text: &str| gpuev::message::unescape(text);
-            let texts = matches!(column.as_str(), "process" | "raw" | "cause");
+            let texts = matches!(column.as_str(), "process" | "thread" | "raw" | "cause");
             let same = *cell == expected || (texts && unescaped(cell) == unescaped(&expected));
             assert!(same, "{column}: {cell:?} is not {expected:?} of {record}");
             said += usize::from(!cell.is_empty());

@@ -15,6 +15,10 @@ use crate::machine::files;
 const MOST_CHANNELS: u32 = 8;
 /// 10 kW: no board draws that.
 const MOST_MICROWATTS: u64 = 10_000_000_000;
+/// What the driver writes as a fraction of a watt has 8 bits, each a thousandth.
+const LEAST_MICROWATTS: u64 = 256_000;
+/// A board may exceed its limit for moments, by half as a rule and never by so much.
+const MOST_OVER_LIMIT: u64 = 4;
 const MOST_MILLIVOLTS: u32 = 20_000;
 const MOST_RPM: u32 = 100_000;
 
@@ -173,13 +177,34 @@ pub(super) fn temperature(millidegrees: i64) -> Option<Millidegrees> {
     in_range(millidegrees, -50_000..=200_000).filter(|t| *t != 0).map(Millidegrees)
 }
 
-pub(super) fn power(microwatts: u64) -> Option<Microwatts> {
+/// A limit.
+fn power_limit(microwatts: u64) -> Option<Microwatts> {
     at_most(microwatts, MOST_MICROWATTS).map(Microwatts)
+}
+
+/// What something that is awake draws. 0 is what the driver says where it does not measure, as for the second die of
+/// an MI250; what is below a quarter of a watt is a slip of the driver for some APUs, by a factor of 1000 or 256
+/// (`renoir_ppt.c` with old firmware, `smu_v13_0_5_ppt.c`).
+pub(super) fn power(microwatts: u64) -> Option<Microwatts> {
+    power_limit(microwatts).filter(|power| power.0 >= LEAST_MICROWATTS)
 }
 
 pub(super) fn voltage(millivolts: u64) -> Option<Millivolts> {
     let millivolts = u32::try_from(millivolts).ok()?;
     at_most(millivolts, MOST_MILLIVOLTS).filter(|v| *v > 0).map(Millivolts)
+}
+
+impl Power {
+    /// Without what no board can draw that keeps to these limits.
+    pub(super) fn plausible(mut self) -> Self {
+        let limits = [self.cap, self.cap_max, self.cap_default];
+        if let Some(limit) = limits.into_iter().flatten().max() {
+            let most = limit.0.saturating_mul(MOST_OVER_LIMIT);
+            self.average = self.average.filter(|power| power.0 <= most);
+            self.current = self.current.filter(|power| power.0 <= most);
+        }
+        self
+    }
 }
 
 /// The folder `hwmon/hwmonN` of a GPU.
@@ -212,13 +237,13 @@ impl Hwmon {
     }
 
     pub(super) fn power(&self) -> Power {
-        let read = |suffix: &str| self.number(&format!("power1_{suffix}")).and_then(power);
-        let limit = |suffix: &str| read(suffix).filter(|power| power.0 > 0);
+        let number = |suffix: &str| self.number(&format!("power1_{suffix}"));
+        let limit = |suffix: &str| number(suffix).and_then(power_limit).filter(|power| power.0 > 0);
         Power {
-            average: read("average"),
-            current: read("input"),
+            average: number("average").and_then(power),
+            current: number("input").and_then(power),
             cap: limit("cap"),
-            cap_min: read("cap_min"),
+            cap_min: number("cap_min").and_then(power_limit),
             cap_max: limit("cap_max"),
             cap_default: limit("cap_default"),
         }

@@ -265,7 +265,7 @@ const APU_3_0: &[Slot] = &[
 ];
 
 /// `AMDGPU_METRICS_ATTR_ID_*` of revision 1.9, as far as it is of use here.
-const ATTRIBUTES: [(u64, Field); 23] = [
+const ATTRIBUTES: [(u64, Field); 24] = [
     (0, F::TemperatureJunction),
     (1, F::TemperatureMemory),
     (2, F::TemperatureVrSoc),
@@ -287,6 +287,7 @@ const ATTRIBUTES: [(u64, Field); 23] = [
     (35, F::ClockVideo),
     (36, F::ClockDecode),
     (37, F::ClockMemory),
+    (40, F::PartitionGfx),
     (42, F::ActivityMedia),
     (48, F::TemperatureHbm),
 ];
@@ -313,7 +314,32 @@ struct Value {
     number: u64,
 }
 
+/// `amdgpu_partition_metrics_v1_0`: what the driver tells of one partition (`xcp/xcp_metrics`).
+const PARTITION_1_0: (usize, &[Slot]) =
+    (488, &[Slot(F::PartitionGfx, 48, 4, 8), Slot(F::PartitionMedia, 160, 2, 4)]);
+
 impl GpuMetrics {
+    /// A partition's own table in `bytes`. Revision 1.1 describes itself, with the attributes of `gpu_metrics` 1.9.
+    pub(super) fn parse_partition(bytes: &[u8]) -> Option<Self> {
+        let size = usize::try_from(number(bytes, 0, 2)?).ok()?;
+        let revision = (*bytes.get(2)?, *bytes.get(3)?);
+        let values = match revision {
+            (1, 0) => {
+                let (expected, slots) = PARTITION_1_0;
+                let table = bytes.get(..size).filter(|_| size == expected)?;
+                read(table, slots, 0).collect()
+            }
+            (1, 1) => {
+                let mut values = Self::parse_attributes(bytes).values;
+                let media = values.iter_mut().filter(|value| value.field == F::ActivityMedia);
+                media.for_each(|value| value.field = F::PartitionMedia);
+                values
+            }
+            _ => return None,
+        };
+        Some(Self { revision, values, partitions: Vec::new() })
+    }
+
     /// The table in `bytes`; `None` where its revision is unknown or its size not that revision's.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let size = usize::try_from(number(bytes, 0, 2)?).ok()?;
@@ -374,9 +400,15 @@ impl GpuMetrics {
         of(self.partitions.get(index).map_or(&[], Vec::as_slice), field)
     }
 
-    /// Whether activities are hundredths of percents.
-    pub(super) fn activity_is_centi(&self) -> bool {
-        self.revision == (2, 4)
+    /// An activity of the table in percent. The tables of APUs have what the firmware counts, hundredths of a
+    /// percent, where the driver's own files divide it (`renoir_ppt.c`, `yellow_carp_ppt.c`, `smu_v13_0_4_ppt.c`,
+    /// `smu_v13_0_5_ppt.c`, `smu_v14_0_0_ppt.c`; revision 2.4 says so itself).
+    pub(super) fn percent(&self, activity: u64, may_be_either: bool) -> Option<u64> {
+        match self.revision {
+            (2, 2 | 3) if may_be_either && (1..=100).contains(&activity) => None,
+            (2 | 3, _) => Some(activity / 100),
+            _ => Some(activity),
+        }
     }
 }
 

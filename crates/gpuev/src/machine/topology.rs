@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::chips;
 use super::files;
 use super::names::Names;
+use crate::advice::no_topology;
+use crate::health::Bytes;
 use crate::{
-    Bdf, DeniedNode, Error, ErrorKind, GfxTarget, Gpu, GpuId, Inventory, Machine, Result, UniqueId,
-    UnreadableNode,
+    Bdf, Card, DeniedNode, GfxTarget, Gpu, GpuId, Inventory, Machine, Result, UniqueId, UnreadableNode,
 };
 
 /// The largest machine known has 72 nodes; what says it has more than this is not believed.
@@ -17,6 +19,10 @@ const MOST_NODES: usize = 4096;
 const PROPERTIES_LIMIT: usize = 16 << 10;
 /// A topology that changes while it is read is read again, but not for ever.
 const ATTEMPTS: u32 = 4;
+/// A node has one or two.
+const MOST_BANKS: usize = 64;
+/// 64 TiB.
+const MOST_BYTES: u64 = 1 << 46;
 
 /// What a look at one node gives.
 enum Node {
@@ -34,6 +40,8 @@ struct Found {
     location: Location,
     code_name: Option<String>,
     properties: Properties,
+    /// Bytes of the node's memory banks.
+    memory: Option<u64>,
 }
 
 /// Where KFD says that a node is.
@@ -58,8 +66,7 @@ pub(super) fn inventory(machine: &Machine) -> Result<Inventory> {
 
 fn look(machine: &Machine) -> Result<Inventory> {
     let generation = machine.generation().unwrap_or_default();
-    let mut inventory =
-        Inventory { generation, gpus: Vec::new(), denied: Vec::new(), unreadable: Vec::new() };
+    let mut inventory = Inventory { generation, ..Inventory::default() };
     let mut found = Vec::new();
     for (node, dir) in node_dirs(machine)? {
         match read_node(machine, node, &dir) {
@@ -72,12 +79,20 @@ fn look(machine: &Machine) -> Result<Inventory> {
         }
     }
     inventory.gpus = list(machine, found);
+    inventory.left_out = left_out(machine, &inventory.gpus);
     Ok(inventory)
+}
+
+/// The cards on the PCI bus that KFD does not list.
+fn left_out(machine: &Machine, gpus: &[Gpu]) -> Vec<Card> {
+    let mut cards = machine.cards();
+    cards.retain(|card| gpus.iter().all(|gpu| gpu.id.bdf != card.bdf));
+    cards
 }
 
 fn node_dirs(machine: &Machine) -> Result<Vec<(u32, PathBuf)>> {
     let path = machine.path("sys/class/kfd/kfd/topology/nodes");
-    let entries = std::fs::read_dir(&path).map_err(|error| absent(machine, &path, error))?;
+    let entries = std::fs::read_dir(&path).map_err(|error| no_topology(machine, &path, error))?;
     let mut dirs: Vec<(u32, PathBuf)> = entries
         .flatten()
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
@@ -85,34 +100,6 @@ fn node_dirs(machine: &Machine) -> Result<Vec<(u32, PathBuf)>> {
         .collect();
     dirs.sort_unstable_by_key(|(node, _)| *node);
     Ok(dirs)
-}
-
-/// Why there is no topology, and what to do about it.
-pub(super) fn absent(machine: &Machine, path: &Path, error: io::Error) -> Error {
-    if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
-        return Error::io(format!("read {}", path.display()), error);
-    }
-    let hint = if machine.path("sys/class/kfd").is_dir() {
-        "the amdgpu driver is loaded and lists no topology; look for kfd in the kernel's log"
-    } else if machine.driver().loaded {
-        "the amdgpu driver is loaded without KFD: in a container, mount /sys of the host; else the kernel lacks CONFIG_HSA_AMD"
-    } else if has_amd_display_device(machine) {
-        "there is an AMD GPU and no driver: load it with `modprobe amdgpu`"
-    } else {
-        "no AMD GPU is on the PCI bus; try a simulated one with `--source sim`"
-    };
-    Error::io(format!("no AMD GPU: read {}", path.display()), error)
-        .with_kind(ErrorKind::NoGpu)
-        .with_hint(hint)
-}
-
-fn has_amd_display_device(machine: &Machine) -> bool {
-    let Ok(devices) = std::fs::read_dir(machine.path("sys/bus/pci/devices")) else { return false };
-    devices.flatten().take(MOST_NODES).any(|device| {
-        let says = |file: &str| files::text(&device.path().join(file)).unwrap_or_default();
-        // Class 03: display controller; 12: processing accelerator, as the Instinct cards are.
-        says("vendor") == "0x1002" && matches!(says("class").get(..4), Some("0x03" | "0x12"))
-    })
 }
 
 fn read_node(machine: &Machine, node: u32, dir: &Path) -> Node {
@@ -136,7 +123,8 @@ fn read_node(machine: &Machine, node: u32, dir: &Path) -> Node {
         return Node::Unreadable(format!("{}: no PCI address", path.display()));
     };
     let code_name = files::non_empty(&dir.join("name"));
-    Node::Gpu(Box::new(Found { node, kfd_id, location, code_name, properties }))
+    let memory = memory(dir, &properties);
+    Node::Gpu(Box::new(Found { node, kfd_id, location, code_name, properties, memory }))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Node {
@@ -146,6 +134,20 @@ fn unreadable(path: &Path, error: &io::Error) -> Node {
         io::ErrorKind::NotFound if !path.parent().is_some_and(Path::exists) => Node::Gone,
         _ => Node::Unreadable(format!("{}: {error}", path.display())),
     }
+}
+
+/// The node's banks of video memory; before Linux 4.16 its property `local_mem_size`.
+fn memory(dir: &Path, properties: &Properties) -> Option<u64> {
+    let banks = std::fs::read_dir(dir.join("mem_banks")).into_iter().flatten().flatten();
+    let sizes = banks.take(MOST_BANKS).filter_map(|bank| {
+        let bytes = files::read(&bank.path().join("properties"), PROPERTIES_LIMIT).ok()?;
+        let bank = Properties::parse(&bytes);
+        // Heap types 1 and 2: video memory that the CPU can reach, and that it cannot.
+        let is_video = bank.get("heap_type").is_some_and(|heap| matches!(heap, 1 | 2));
+        bank.get("size_in_bytes").filter(|_| is_video)
+    });
+    let sum = sizes.reduce(u64::saturating_add).or_else(|| properties.get("local_mem_size"));
+    sum.filter(|bytes| (1..=MOST_BYTES).contains(bytes))
 }
 
 /// KFD's own word, or where that makes no sense, the device behind the render node.
@@ -169,7 +171,7 @@ fn list(machine: &Machine, found: Vec<Found>) -> Vec<Gpu> {
     let mut groups: BTreeMap<Bdf, Vec<Found>> = BTreeMap::new();
     let seen: BTreeSet<Bdf> = found.iter().map(|one| one.location.bdf).collect();
     for mut one in found {
-        one.location = settle(machine, &seen, one.location);
+        one.location = settle(machine, &seen, &one);
         groups.entry(one.location.bdf).or_default().push(one);
     }
     let mut names = Names::new(machine);
@@ -185,11 +187,16 @@ fn list(machine: &Machine, found: Vec<Found>) -> Vec<Gpu> {
 
 /// AMD's out-of-tree driver writes the partition into bits 31 to 28 of `location_id`, Linux into those of the
 /// PCI function. So an address that has no PCI device, while function 0 has, is a partition of the latter.
-fn settle(machine: &Machine, seen: &BTreeSet<Bdf>, location: Location) -> Location {
+fn settle(machine: &Machine, seen: &BTreeSet<Bdf>, found: &Found) -> Location {
+    let location = found.location;
     let first = Bdf { function: 0, ..location.bdf };
     let whole =
         location.partition != 0 || location.bdf == first || pci_dir(machine, location.bdf).exists();
-    if whole || !(seen.contains(&first) || pci_dir(machine, first).exists()) {
+    // A container may see neither the bus nor the first partition; then the kind of chip tells.
+    let has_first = seen.contains(&first)
+        || pci_dir(machine, first).exists()
+        || found.properties.gfx_target().is_some_and(chips::may_be_partitioned);
+    if whole || !has_first {
         return location;
     }
     Location { bdf: first, partition: u32::from(location.bdf.function) }
@@ -219,22 +226,27 @@ fn partitions(
     let name = names.of(&device_dir, device_id, code_name);
     let compute_partition = files::non_empty(&device_dir.join("current_compute_partition"));
     let memory_partition = files::non_empty(&device_dir.join("current_memory_partition"));
-    let partitions = u32::try_from(group.len()).unwrap_or(u32::MAX);
+    let partitions = count_partitions(compute_partition.as_deref(), device_id, &group, numbered);
     (0..)
         .zip(group)
         .map(|(place, one)| {
             let partition = if numbered { one.location.partition } else { place };
+            let gfx_target = one.properties.gfx_target().or_else(|| chips::gfx_target_of(device_id?));
+            let minor = one.properties.minor();
             Gpu {
                 id: GpuId { index: 0, bdf, unique_id, partition, kfd_id: one.kfd_id },
                 node: one.node,
                 name: name.clone(),
-                gfx_target: one.properties.gfx_target(),
-                render_minor: one.properties.minor(),
-                card: card(machine, &device_dir, one.properties.minor()),
+                gfx_target,
+                render_minor: minor,
+                card: card(machine, &device_dir, minor),
                 partitions,
                 device_dir: device_dir.clone(),
+                partition_dir: minor
+                    .map(|minor| machine.path(format!("sys/class/drm/renderD{minor}/device"))),
                 device_id,
-                apu: one.properties.get("cpu_cores_count").is_some_and(|cores| cores > 0),
+                apu: is_apu(&one, gfx_target, &device_dir),
+                local_memory: one.memory.map(Bytes),
                 compute_units: one.properties.compute_units(),
                 hive: one.properties.get("hive_id").filter(|hive| *hive != 0),
                 compute_partition: compute_partition.clone(),
@@ -242,6 +254,64 @@ fn partitions(
             }
         })
         .collect()
+}
+
+/// How many partitions the driver divides a GPU into, whoever may see them: by the GPU's mode, else by how many
+/// compute dies it has and one partition gets. Where nothing tells, those that are seen.
+fn count_partitions(
+    mode: Option<&str>,
+    device_id: Option<u16>,
+    group: &[Found],
+    numbered: bool,
+) -> u32 {
+    let by_mode = match mode {
+        Some("SPX") => Some(1),
+        Some("DPX") => Some(2),
+        Some("TPX") => Some(3),
+        Some("QPX") => Some(4),
+        _ => None,
+    };
+    let by_dies = || {
+        let of_partition = group.iter().find_map(|one| one.properties.get("num_xcc"))?;
+        let dies = u64::from(chips::compute_dies(device_id?)?).checked_div(of_partition)?;
+        u32::try_from(dies).ok()
+    };
+    let seen = u32::try_from(group.len()).unwrap_or(u32::MAX);
+    let highest = group.iter().map(|one| one.location.partition).max().filter(|_| numbered);
+    let at_least = seen.max(highest.unwrap_or(0).saturating_add(1));
+    by_mode.or_else(by_dies).unwrap_or(at_least).max(at_least)
+}
+
+/// Whether a node's GPU shares package and memory with a CPU. KFD itself says so up to Raven only, whose node has
+/// the CPU's cores too. Later the kind of chip tells; of a chip that is not known, that KFD counts the host's memory
+/// as the GPU's own, or a table `gpu_metrics` of the form that APUs have.
+fn is_apu(found: &Found, target: Option<GfxTarget>, device_dir: &Path) -> bool {
+    let property = |name| found.properties.get(name).unwrap_or(0);
+    if property("cpu_cores_count") > 0 {
+        return true;
+    }
+    if target.is_some_and(chips::is_mi300) {
+        // `HSA_CAP_FLAGS_COHERENTHOSTACCESS`, or MI300A by its PCI id.
+        return property("capability") & COHERENT_HOST_ACCESS != 0
+            || property("device_id") == u64::from(chips::MI300A);
+    }
+    target.and_then(chips::is_apu).unwrap_or_else(|| {
+        let total = |name| files::number::<u64>(&device_dir.join(name));
+        let (vram, gtt) = (total("mem_info_vram_total"), total("mem_info_gtt_total"));
+        let borrows = found.memory.is_some() && found.memory == gtt && found.memory > vram;
+        borrows || (is_awake(device_dir) && has_metrics_of_an_apu(device_dir))
+    })
+}
+
+fn is_awake(device_dir: &Path) -> bool {
+    let status = files::text(&device_dir.join("power/runtime_status"));
+    status.map_or(true, |status| !status.starts_with("suspend"))
+}
+
+/// Format revisions 2 and 3 of `gpu_metrics` are those of APUs.
+fn has_metrics_of_an_apu(device_dir: &Path) -> bool {
+    let header = files::read(&device_dir.join("gpu_metrics"), 4).unwrap_or_default();
+    matches!(header.get(2), Some(2 | 3))
 }
 
 /// The PCI bus's own folder; in a container that hides the bus, the one behind the render node.
@@ -280,6 +350,9 @@ fn card(machine: &Machine, device_dir: &Path, render_minor: Option<u32>) -> Opti
         .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("card")?.parse().ok())
         .min()
 }
+
+/// Bit 28 of `capability`.
+const COHERENT_HOST_ACCESS: u64 = 1 << 28;
 
 /// `key value` lines, the first of each key.
 pub(super) struct Properties(Vec<(String, u64)>);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{KfdUse, Processes, kfd};
+use super::{KfdUse, Processes, kfd, numbered};
 use crate::health::{Bytes, Percent};
 use crate::machine::files;
 use crate::{Bdf, Comm, Gpu};
@@ -17,7 +17,7 @@ const FDINFO_LIMIT: usize = 16 << 10;
 pub struct GpuProcess {
     /// Its pid.
     pub pid: u32,
-    /// Its task name; none where it has just ended.
+    /// Its task name; none where it has just ended or is hidden from us.
     pub name: Comm,
     /// Memory that it has.
     pub memory: ProcessMemory,
@@ -69,18 +69,26 @@ struct Client {
 impl Processes {
     /// Who uses `gpu`, in order of pid: processes that have device files of it open, and by KFD's list those
     /// that have memory of it or compute on it. KFD's list has every compute process under every GPU, used or
-    /// not. Other users' processes may not be looked into without privileges; of them there is what KFD says.
+    /// not. Other users' processes may not be looked into without privileges; of them there is what KFD says. In a
+    /// container, whose `/proc` counts otherwise than KFD, there is only what `/proc` says.
     #[must_use]
     pub fn using(&self, gpu: &Gpu) -> Vec<GpuProcess> {
-        let kfd_list = self.machine.path("sys/class/kfd/kfd/proc");
+        let list = self.machine.path("sys/class/kfd/kfd/proc");
+        let list = Some(list).filter(|_| self.have_machine_numbers());
         let mut seen = BTreeSet::new();
-        let look = |pid| {
+        let look = |pid: u32| {
             let clients = self.clients(pid, gpu, &mut seen);
-            let compute = kfd::read_use(&kfd_list.join(pid.to_string()), gpu.id.kfd_id);
+            let compute = match &list {
+                Some(list) => kfd::read_use(&list.join(pid.to_string()), gpu.id.kfd_id),
+                None => KfdUse::nothing(gpu.id.kfd_id),
+            };
             let uses = compute.is_used() || !clients.is_empty();
             uses.then(|| self.account(pid, gpu, &clients, compute))
         };
-        self.pids().into_iter().filter_map(look).collect()
+        // `/proc` may hide the processes of others (hidepid).
+        let mut pids: BTreeSet<u32> = self.pids().into_iter().collect();
+        pids.extend(list.iter().flat_map(|list| numbered(list)));
+        pids.into_iter().filter_map(look).collect()
     }
 
     fn account(&self, pid: u32, gpu: &Gpu, clients: &[Client], compute: KfdUse) -> GpuProcess {

@@ -1,11 +1,12 @@
 //! Compute processes, as KFD lists them, and who keeps its device open.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Processes, numbered};
+use super::{MOST_ENTRIES, Processes, numbered};
 use crate::health::Bytes;
 use crate::machine::files;
 use crate::{Comm, Gpu};
@@ -20,7 +21,7 @@ const DEVICE: &str = "/dev/kfd";
 pub struct KfdProcess {
     /// Its pid on the host.
     pub pid: u32,
-    /// How many queues it has, on all GPUs.
+    /// How many queues it has, on all GPUs, of all its contexts.
     pub queues: usize,
     /// What it uses, by GPU, in order of KFD's id.
     pub gpus: Vec<KfdUse>,
@@ -34,7 +35,7 @@ pub struct KfdUse {
     pub kfd_id: u32,
     /// VRAM that it has allocated through KFD.
     pub vram: Option<Bytes>,
-    /// How long its queues were evicted.
+    /// How long its queues were evicted: those of the context that was longest without.
     pub evicted: Option<Duration>,
     /// Compute units that it keeps busy now.
     pub busy_compute_units: Option<u32>,
@@ -79,6 +80,11 @@ pub struct Holders {
 }
 
 impl KfdUse {
+    /// As long as nothing is known.
+    pub(super) fn nothing(kfd_id: u32) -> Self {
+        Self { kfd_id, vram: None, evicted: None, busy_compute_units: None, pages: None }
+    }
+
     /// Whether the process has anything of the GPU: KFD lists every process under every GPU.
     #[must_use]
     pub fn is_used(&self) -> bool {
@@ -92,11 +98,16 @@ impl Processes {
     /// driver has a worker read each of the process's queues for it.
     #[must_use]
     pub fn sdma_busy(&self, pid: u32, gpu: &Gpu) -> Option<Duration> {
-        let file = format!("sys/class/kfd/kfd/proc/{pid}/sdma_{}", gpu.id.kfd_id);
-        files::number(&self.machine.path(file)).map(Duration::from_micros)
+        if !self.have_machine_numbers() {
+            return None;
+        }
+        let dir = self.machine.path(format!("sys/class/kfd/kfd/proc/{pid}"));
+        let file = format!("sdma_{}", gpu.id.kfd_id);
+        let busy = contexts(&dir).filter_map(|context| files::number(&context.join(&file)));
+        busy.reduce(u64::saturating_add).map(Duration::from_micros)
     }
 
-    /// All compute processes, in order of pid.
+    /// All compute processes, in order of pid: the machine's numbers, also where `/proc` has those of a container.
     #[must_use]
     pub fn kfd(&self) -> Vec<KfdProcess> {
         let list = self.machine.path("sys/class/kfd/kfd/proc");
@@ -140,19 +151,68 @@ fn is_event_file(target: &OsStr) -> bool {
     target == EVENT_FILE || target == "anon_inode:[kfd_smi_ev]"
 }
 
-fn read(pid: u32, dir: &Path) -> KfdProcess {
-    let mut ids: Vec<u32> = std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("vram_")?.parse().ok())
-        .collect();
-    ids.sort_unstable();
-    let gpus = ids.into_iter().map(|kfd_id| read_use(dir, kfd_id)).collect();
-    KfdProcess { pid, queues: numbered(&dir.join("queues")).len(), gpus }
+/// The folders of a process's contexts: the first is the process's own, each later one lies in it as `context_N`
+/// (since Linux 6.18, `kfd_process.c: kfd_create_process_sysfs`).
+fn contexts(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let is_context = |name: &OsStr| {
+        let number = name.to_str().and_then(|name| name.strip_prefix("context_"));
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let later = std::fs::read_dir(dir).into_iter().flatten().flatten().take(MOST_ENTRIES);
+    let later = later.filter(move |entry| is_context(&entry.file_name()));
+    std::iter::once(dir.to_owned()).chain(later.map(|entry| entry.path()))
 }
 
+fn read(pid: u32, dir: &Path) -> KfdProcess {
+    let named = |context: &PathBuf| {
+        std::fs::read_dir(context).into_iter().flatten().flatten().filter_map(|entry| {
+            entry.file_name().to_str()?.strip_prefix("vram_")?.parse::<u32>().ok()
+        })
+    };
+    let contexts: Vec<PathBuf> = contexts(dir).collect();
+    let ids: BTreeSet<u32> = contexts.iter().flat_map(named).collect();
+    let gpus = ids.into_iter().map(|kfd_id| read_use(dir, kfd_id)).collect();
+    let queues = contexts.iter().map(|context| numbered(&context.join("queues")).len()).sum();
+    KfdProcess { pid, queues, gpus }
+}
+
+/// What a process uses of one GPU, by all its contexts.
 pub(super) fn read_use(dir: &Path, kfd_id: u32) -> KfdUse {
+    contexts(dir).map(|context| use_of_context(&context, kfd_id)).fold(
+        KfdUse::nothing(kfd_id),
+        |all, one| KfdUse {
+            kfd_id,
+            vram: sum(all.vram, one.vram, |a, b| Bytes(a.0.saturating_add(b.0))),
+            evicted: sum(all.evicted, one.evicted, Duration::max),
+            busy_compute_units: sum(
+                all.busy_compute_units,
+                one.busy_compute_units,
+                u32::saturating_add,
+            ),
+            pages: sum(all.pages, one.pages, PageCounters::plus),
+        },
+    )
+}
+
+/// Of two where both are known, else the one that is.
+fn sum<T>(a: Option<T>, b: Option<T>, add: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(add(a, b)),
+        (a, b) => a.or(b),
+    }
+}
+
+impl PageCounters {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            faults: self.faults.saturating_add(other.faults),
+            page_in: self.page_in.saturating_add(other.page_in),
+            page_out: self.page_out.saturating_add(other.page_out),
+        }
+    }
+}
+
+fn use_of_context(dir: &Path, kfd_id: u32) -> KfdUse {
     let stats = dir.join(format!("stats_{kfd_id}"));
     KfdUse {
         kfd_id,

@@ -18,6 +18,7 @@ mod names;
 mod overload;
 mod process;
 mod reader;
+mod real;
 mod simulated;
 mod span;
 mod table;

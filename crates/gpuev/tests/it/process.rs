@@ -466,6 +466,69 @@ fn compute_processes() {
     assert!(Processes::of(&Tree::bare().machine()).kfd().is_empty());
 }
 
+#[test]
+fn a_process_is_all_its_contexts() {
+    let tree = Tree::new();
+    let properties = "location_id 768\nsimd_count 160\nsimd_per_cu 4\ndrm_render_minor 128\n";
+    tree.write("sys/class/kfd/kfd/topology/nodes/1/gpu_id", "1000\n");
+    tree.write("sys/class/kfd/kfd/topology/nodes/1/properties", properties);
+    process(&tree, &[8123], "multi_ctx");
+    for (file, content) in [
+        ("vram_1000", "1073741824"),
+        ("sdma_1000", "5"),
+        ("stats_1000/cu_occupancy", "10"),
+        ("stats_1000/evicted_ms", "0"),
+        ("queues/0/type", "0"),
+        ("context_0/vram_1000", "2147483648"),
+        ("context_0/sdma_1000", "7"),
+        ("context_0/stats_1000/cu_occupancy", "20"),
+        ("context_0/stats_1000/evicted_ms", "5"),
+        ("context_0/queues/0/type", "0"),
+        ("context_0/queues/1/type", "0"),
+        ("context_12/vram_2000", "4096"),
+        ("context_none/vram_1000", "1"),
+    ] {
+        tree.write(format!("sys/class/kfd/kfd/proc/8123/{file}"), format!("{content}\n"));
+    }
+    let processes = Processes::of(&tree.machine());
+    let found = &processes.kfd()[0];
+    assert_eq!(found.queues, 3);
+    assert_eq!(found.gpus[0].vram, Some(Bytes(3 << 30)));
+    assert_eq!(found.gpus[0].evicted, Some(Duration::from_millis(5)));
+    assert_eq!((found.gpus[1].kfd_id, found.gpus[1].vram), (2000, Some(Bytes(4096))));
+    let gpu = &tree.machine().gpus().unwrap()[0];
+    assert_eq!(processes.sdma_busy(8123, gpu), Some(Duration::from_micros(12)));
+    let user = &processes.using(gpu)[0];
+    assert_eq!((user.memory.vram, user.compute_occupancy), (Bytes(3 << 30), Some(Percent(75))));
+}
+
+#[test]
+fn a_bystander_in_a_container_has_nothing_of_another_process() {
+    let tree = Tree::new();
+    tree.gpu(0);
+    process(&tree, &[7], "bash");
+    kfd(&tree, 7);
+    let using = || {
+        let machine = tree.machine();
+        Processes::of(&machine).using(&machine.gpus().unwrap()[0])
+    };
+    assert_eq!(using()[0].memory.vram, Bytes(4096));
+    // `/proc` has a container's numbers, KFD's list the machine's.
+    tree.link("proc/self/ns/pid", "pid:[4026532000]");
+    tree.write("proc/self/status", "NSpid:\t7\n");
+    assert!(using().is_empty(), "{:?}", using());
+}
+
+#[test]
+fn who_is_hidden_from_us_is_known_by_kfd() {
+    let tree = Tree::new();
+    tree.gpu(0);
+    kfd(&tree, 4242);
+    let machine = tree.machine();
+    let users = Processes::of(&machine).using(&machine.gpus().unwrap()[0]);
+    assert_eq!((users[0].pid, users[0].name, users[0].memory.vram), (4242, Comm::NONE, Bytes(4096)));
+}
+
 fn fdinfo(bdf: &str, client: u64, vram_kib: u64) -> String {
     format!(
         "pos:\t0\nflags:\t02100002\ndrm-driver:\tamdgpu\ndrm-client-id:\t{client}\ndrm-pdev:\t{bdf}\n\
