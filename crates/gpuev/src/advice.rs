@@ -55,9 +55,11 @@ fn no_device(machine: &Machine) -> String {
             "the driver runs, and this container was not given the device: {}",
             give_devices(engine)
         ),
-        (true, None) => "the driver runs and the device node is missing: see whether udev runs, and \
+        (true, None) => {
+            "the driver runs and the device node is missing: see whether udev runs, and \
              /sys/class/kfd/kfd/dev for its numbers"
-            .to_owned(),
+                .to_owned()
+        }
         (false, _) => no_kfd(machine),
     }
 }
@@ -136,9 +138,9 @@ fn who_may_open(machine: &Machine, gid: u32, mode: u32) -> String {
 /// that of another group.
 fn join_group(machine: &Machine, gid: u32, container: Option<ContainerEngine>) -> String {
     match container {
-        Some(ContainerEngine::Kubernetes) => format!(
-            "its group is {gid}: add that to the pod's securityContext.supplementalGroups"
-        ),
+        Some(ContainerEngine::Kubernetes) => {
+            format!("its group is {gid}: add that to the pod's securityContext.supplementalGroups")
+        }
         Some(ContainerEngine::Apptainer) => {
             format!("its group is {gid}: on the host, add the user to that group")
         }
@@ -193,7 +195,9 @@ fn no_kfd(machine: &Machine) -> String {
     if machine.driver().loaded {
         return match machine.container() {
             Some(_) => "amdgpu is loaded, and this container does not show KFD: mount /sys of the host".to_owned(),
-            None => "amdgpu is loaded without KFD: the kernel lacks CONFIG_HSA_AMD".to_owned(),
+            None => "amdgpu is loaded without KFD: as a rule the kernel lacks CONFIG_HSA_AMD; in a container, mount \
+                     /sys of the host"
+                .to_owned(),
         };
     }
     let why = no_driver(machine);
@@ -216,7 +220,8 @@ pub fn no_driver(machine: &Machine) -> String {
     if cards.is_empty() {
         return match machine.path("sys/bus/pci/devices").is_dir() {
             true => "no AMD GPU is on the PCI bus".to_owned(),
-            false => "the PCI bus cannot be seen here: whether there is an AMD GPU is not known".to_owned(),
+            false => "the PCI bus cannot be seen here: whether there is an AMD GPU is not known"
+                .to_owned(),
         };
     }
     let listed: Vec<String> = cards.iter().map(without_amdgpu).collect();
@@ -236,9 +241,13 @@ pub fn no_driver(machine: &Machine) -> String {
 /// Who drives a card, of which amdgpu is not in charge.
 fn without_amdgpu(card: &Card) -> String {
     match card.driver.as_deref() {
-        Some("radeon") => format!("{card} is driven by radeon, which has no KFD and tells no events"),
+        Some("radeon") => {
+            format!("{card} is driven by radeon, which has no KFD and tells no events")
+        }
         Some(driver) if driver.starts_with("vfio") => {
-            format!("{card} is bound to {driver}, for a virtual machine to use: its events are that machine's")
+            format!(
+                "{card} is bound to {driver}, for a virtual machine to use: its events are that machine's"
+            )
         }
         Some(driver) => format!("{card} is driven by {driver}, which tells no events"),
         None => format!("{card} has no driver"),
@@ -250,7 +259,9 @@ fn without_amdgpu(card: &Card) -> String {
 pub fn left_out(card: &Card) -> String {
     match card.driver.as_deref() {
         Some("amdgpu") => {
-            format!("{card} is driven by amdgpu, and KFD has left it out: no events of it; {KERNEL_LOG}")
+            format!(
+                "{card} is driven by amdgpu, and KFD has left it out: no events of it; {KERNEL_LOG}"
+            )
         }
         _ => without_amdgpu(card),
     }
@@ -259,11 +270,7 @@ pub fn left_out(card: &Card) -> String {
 /// KFD is loaded and knows no GPU.
 fn nothing_to_compute(machine: &Machine) -> String {
     let cards: Vec<String> = machine.cards().iter().map(left_out).collect();
-    if cards.is_empty() {
-        "KFD knows no GPU".to_owned()
-    } else {
-        cards.join("; ")
-    }
+    if cards.is_empty() { "KFD knows no GPU".to_owned() } else { cards.join("; ") }
 }
 
 /// There is no GPU that may be used, although the topology was read.

@@ -534,7 +534,8 @@ impl<'a> Sensors<'a> {
     fn media(&self) -> Option<Percent> {
         let of_partitions = || {
             let metrics = self.metrics()?;
-            let all = (0..MOST_PARTITIONS).flat_map(|p| metrics.of_partition(p, Field::PartitionMedia));
+            let all =
+                (0..MOST_PARTITIONS).flat_map(|p| metrics.of_partition(p, Field::PartitionMedia));
             all.filter_map(percent).max()
         };
         self.busiest(Field::ActivityMedia).or_else(of_partitions)

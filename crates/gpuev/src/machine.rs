@@ -107,7 +107,8 @@ impl Machine {
     /// [`ErrorKind::NoGpu`] where KFD has no topology, [`ErrorKind::Io`] where it answers with nonsense.
     pub fn generation(&self) -> Result<u64> {
         let path = self.path("sys/class/kfd/kfd/topology/generation_id");
-        let text = files::text(&path).map_err(|error| crate::advice::no_topology(self, &path, error))?;
+        let text =
+            files::text(&path).map_err(|error| crate::advice::no_topology(self, &path, error))?;
         text.parse().map_err(|_| {
             Error::new(ErrorKind::Io, format!("read {}: {text:?} is not a number", path.display()))
         })

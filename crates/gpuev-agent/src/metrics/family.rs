@@ -153,8 +153,16 @@ fn health(samples: &BTreeMap<(Bdf, u32), Sampled>) -> Vec<Family> {
     let mut power = gauge("gpuev_gpu_power_watts", "watts", "Electric power.");
     let mut busy =
         gauge("gpuev_gpu_busy_ratio", "ratio", "Share of time in which a partition computes.");
-    let mut used = gauge("gpuev_gpu_memory_used_bytes", "bytes", "Memory in use: video memory, of an APU also the host's that it uses.");
-    let mut total = gauge("gpuev_gpu_memory_total_bytes", "bytes", "Memory of the GPU: video memory, of an APU also what it may use of the host's.");
+    let mut used = gauge(
+        "gpuev_gpu_memory_used_bytes",
+        "bytes",
+        "Memory in use: video memory, of an APU also the host's that it uses.",
+    );
+    let mut total = gauge(
+        "gpuev_gpu_memory_total_bytes",
+        "bytes",
+        "Memory of the GPU: video memory, of an APU also what it may use of the host's.",
+    );
     let mut time = gauge(
         "gpuev_gpu_sampled_timestamp_seconds",
         "seconds",

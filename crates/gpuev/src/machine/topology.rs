@@ -10,7 +10,8 @@ use super::names::Names;
 use crate::advice::no_topology;
 use crate::health::Bytes;
 use crate::{
-    Bdf, Card, DeniedNode, GfxTarget, Gpu, GpuId, Inventory, Machine, Result, UniqueId, UnreadableNode,
+    Bdf, Card, DeniedNode, GfxTarget, Gpu, GpuId, Inventory, Machine, Result, UniqueId,
+    UnreadableNode,
 };
 
 /// The largest machine known has 72 nodes; what says it has more than this is not believed.
@@ -231,7 +232,8 @@ fn partitions(
         .zip(group)
         .map(|(place, one)| {
             let partition = if numbered { one.location.partition } else { place };
-            let gfx_target = one.properties.gfx_target().or_else(|| chips::gfx_target_of(device_id?));
+            let gfx_target =
+                one.properties.gfx_target().or_else(|| chips::gfx_target_of(device_id?));
             let minor = one.properties.minor();
             Gpu {
                 id: GpuId { index: 0, bdf, unique_id, partition, kfd_id: one.kfd_id },

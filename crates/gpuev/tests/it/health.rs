@@ -159,6 +159,8 @@ fn what_cannot_be_true_is_not_available() {
     assert_eq!(health.ras.len(), 1);
     assert_eq!((health.ras[0].uncorrectable, health.ras[0].correctable), (None, None));
     health.ras.clear();
+    assert_eq!(health.memory.usable.total, Some(Bytes(100)));
+    health.memory.usable.total = None;
     assert_eq!(health, Health::default());
 }
 
@@ -326,7 +328,11 @@ fn metrics_of_the_first_revisions() {
         2,
         0,
         120,
-        &[(40, &[64, 0, 8, 0]), (80, &1500_u16.to_le_bytes()), (112, &1_u32.to_le_bytes())],
+        &[
+            (40, &[0x00, 0x19, 0x20, 0x03]),
+            (80, &1500_u16.to_le_bytes()),
+            (112, &1_u32.to_le_bytes()),
+        ],
     ));
     assert_eq!((health.activity.gfx, health.activity.media), (Some(Percent(64)), Some(Percent(8))));
     assert_eq!(health.clocks[0].current, Some(Hertz(1_500_000_000)));
@@ -402,7 +408,8 @@ fn a_partition_has_its_own_activity() {
 #[test]
 fn metrics_of_apus() {
     let status = (1_u64 << 32).to_le_bytes();
-    let bytes = table(2, 2, 128, &[(28, &[77, 0, 5, 0]), (76, &[0xd0, 7]), (120, &status)]);
+    let bytes =
+        table(2, 2, 128, &[(28, &[0x14, 0x1e, 0xf4, 0x01]), (76, &[0xd0, 7]), (120, &status)]);
     let health = with_metrics(&bytes);
     assert_eq!(health.activity.gfx, Some(Percent(77)));
     assert_eq!(health.activity.media, Some(Percent(5)));
@@ -414,7 +421,8 @@ fn metrics_of_apus() {
     assert_eq!(health.activity.gfx, Some(Percent(77)));
     assert_eq!(health.voltages.gfx, Some(Millivolts(900)));
 
-    let bytes = table(3, 0, 264, &[(42, &[64, 0, 8, 0]), (174, &1500_u16.to_le_bytes())]);
+    let bytes =
+        table(3, 0, 264, &[(42, &[0x00, 0x19, 0x20, 0x03]), (174, &1500_u16.to_le_bytes())]);
     let health = with_metrics(&bytes);
     assert_eq!((health.activity.gfx, health.activity.media), (Some(Percent(64)), Some(Percent(8))));
     assert_eq!(health.clocks[0].current, Some(Hertz(1_500_000_000)));

@@ -526,7 +526,10 @@ fn who_is_hidden_from_us_is_known_by_kfd() {
     kfd(&tree, 4242);
     let machine = tree.machine();
     let users = Processes::of(&machine).using(&machine.gpus().unwrap()[0]);
-    assert_eq!((users[0].pid, users[0].name, users[0].memory.vram), (4242, Comm::NONE, Bytes(4096)));
+    assert_eq!(
+        (users[0].pid, users[0].name, users[0].memory.vram),
+        (4242, Comm::NONE, Bytes(4096))
+    );
 }
 
 fn fdinfo(bdf: &str, client: u64, vram_kib: u64) -> String {

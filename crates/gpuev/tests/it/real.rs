@@ -265,7 +265,10 @@ fn cards_without_kfd_are_named_with_what_drives_them() {
     for word in ["0000:01:00.0", "1002:6613", "amdgpu", "left it out", "dmesg"] {
         assert!(missing[0].contains(word), "{word}: {missing:?}");
     }
-    assert!(missing[1].contains("vfio-pci") && missing[1].contains("virtual machine"), "{missing:?}");
+    assert!(
+        missing[1].contains("vfio-pci") && missing[1].contains("virtual machine"),
+        "{missing:?}"
+    );
     // A node that the device cgroup hides may be one of them.
     tree.deny(format!("{}/gpu_id", node_dir(0)));
     let denied = gpuev::advice::missing(&tree.machine().inventory().unwrap());
@@ -287,7 +290,11 @@ fn what_is_advised_without_a_driver_depends_on_the_cards() {
     assert!(why(&tree).contains("0000:01:00.0 (1002:6818) has no driver"), "{}", why(&tree));
     assert!(why(&tree).contains("modprobe amdgpu"), "{}", why(&tree));
     tree.write("etc/modprobe.d/gpu.conf", "# off\nblacklist amdgpu\n");
-    assert!(why(&tree).contains("blacklisted in") && why(&tree).contains("gpu.conf"), "{}", why(&tree));
+    assert!(
+        why(&tree).contains("blacklisted in") && why(&tree).contains("gpu.conf"),
+        "{}",
+        why(&tree)
+    );
     assert!(!why(&tree).contains("modprobe amdgpu"), "{}", why(&tree));
     tree.remove("etc/modprobe.d/gpu.conf");
     tree.write("run/.containerenv", "");

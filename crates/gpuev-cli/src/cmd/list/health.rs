@@ -61,23 +61,17 @@ fn row([index, bdf, part]: [String; 3], health: &Health) -> [String; 12] {
 /// `unknown` where the counters cannot be read now.
 fn errors(ras: &[RasErrors], pages: Option<BadPages>) -> String {
     let counts = |block: &RasErrors| {
-        [
-            (block.uncorrectable, "lost"),
-            (block.correctable, "mended"),
-            (block.deferred, "deferred"),
-        ]
+        [(block.uncorrectable, "lost"), (block.correctable, "mended"), (block.deferred, "deferred")]
     };
     let of_block = |block: &RasErrors| {
         let counted = counts(block).into_iter().filter(|(count, _)| *count > Some(0));
-        let told: Vec<_> = counted.map(|(count, what)| format!("{} {what}", or_dash(count))).collect();
+        let told: Vec<_> =
+            counted.map(|(count, what)| format!("{} {what}", or_dash(count))).collect();
         (!told.is_empty()).then(|| format!("{} {}", block.block, told.join(" ")))
     };
     let pages = pages.unwrap_or_default();
-    let kinds = [
-        (pages.retired, "retired"),
-        (pages.pending, "pending"),
-        (pages.unretired, "not retired"),
-    ];
+    let kinds =
+        [(pages.retired, "retired"), (pages.pending, "pending"), (pages.unretired, "not retired")];
     let of_pages = kinds
         .into_iter()
         .filter(|(count, _)| *count > 0)
