@@ -104,14 +104,19 @@ fn sees_machine_numbers(machine: &Machine) -> bool {
     }
 }
 
-/// An unknown kernel counts as a new one, and so does AMD's driver of any kernel, which alone has a version:
-/// it only makes the answer more careful.
+/// How the releases of kernels end that carry the graphics drivers of later ones: Red Hat's and its kin's, Amazon's,
+/// SUSE's.
+const WITH_LATER_DRIVERS: [&str; 4] = [".el", ".amzn", "-default", ".fc"];
+
+/// An unknown kernel counts as a new one, and so does AMD's driver of any kernel, which alone has a version, and a
+/// kernel whose maker puts later drivers into it: it only makes the answer more careful.
 fn events_carry_machine_pids(machine: &Machine) -> bool {
     let release = machine.kernel_release().unwrap_or_default();
     let mut parts =
         release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
     let kernel = parts.next().zip(parts.next());
     kernel.is_some_and(|kernel| kernel <= LAST_WITH_MACHINE_PIDS)
+        && !WITH_LATER_DRIVERS.iter().any(|mark| release.contains(mark))
         && machine.driver().version.is_none()
 }
 

@@ -188,6 +188,8 @@ fn kernels_that_may_do_either_are_taken_to_do_both() {
         ("6.1.176", None, Resolution::Exact(140)),
         ("6.12.95", None, Resolution::Exact(140)),
         ("6.12.95", Some("6.14.14"), Resolution::Candidates(vec![140, 150])),
+        ("5.14.0-570.12.1.el9_6.x86_64", None, Resolution::Candidates(vec![140, 150])),
+        ("6.12.0-55.el10_0.x86_64", None, Resolution::Candidates(vec![140, 150])),
         ("6.16.0", None, Resolution::Candidates(vec![140, 150])),
         ("nonsense", None, Resolution::Candidates(vec![140, 150])),
     ] {
