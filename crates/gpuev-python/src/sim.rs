@@ -26,6 +26,24 @@ pub(crate) struct SimMachine {
     before: Mutex<Vec<Option<Machine>>>,
 }
 
+/// The driver names a thread that is there: where nobody added its process, it is one of a single thread, which has
+/// opened `/dev/kfd` and nothing else.
+fn introduce(simulated: &Simulated, event: &DriverEvent) -> std::io::Result<()> {
+    let (DriverEvent::VmFault { pid, comm }
+    | DriverEvent::ProcessStart { pid, comm }
+    | DriverEvent::ProcessEnd { pid, comm }) = event
+    else {
+        return Ok(());
+    };
+    let number = pid.host;
+    let dir = format!("proc/{number}");
+    if number == 0 || simulated.root().join(&dir).exists() {
+        return Ok(());
+    }
+    simulated.add_process(&SimProcess::new(number, comm.as_bytes()))?;
+    simulated.write_file(format!("sys/class/kfd/kfd/proc/{number}/pasid"), "32768\n")
+}
+
 /// Index of the GPU, mask, accepted lines, dropped lines, whether it is closed.
 type EventFile = (usize, u64, u64, u64, bool);
 
@@ -126,6 +144,7 @@ impl SimMachine {
     ) -> PyResult<()> {
         let simulated = self.gpu(py, gpu)?;
         let event = Fields::new(py, fields).event(name)?;
+        introduce(simulated, &event).map_err(|error| failed(py, &error))?;
         py.detach(|| simulated.emit_batch(gpu, (0..times).map(|_| &event)));
         Ok(())
     }

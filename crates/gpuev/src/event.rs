@@ -384,10 +384,12 @@ impl Event {
         tid_of(&self.record())
     }
 
-    /// The process's name as raw bytes, as `/proc` had it at receipt.
+    /// The process's name as raw bytes, as `/proc` had it at receipt, or as the line says it of the process's first
+    /// thread.
     #[must_use]
     pub fn process(&self) -> Option<&[u8]> {
-        self.comm.bytes()
+        let is_first = || self.thread_of.is_some() && self.thread_of == self.tid();
+        self.comm.bytes().or_else(|| self.thread().filter(|_| is_first()))
     }
 
     /// The name of the thread that the line names, as raw bytes. A thread may be called otherwise than its process.
@@ -426,6 +428,14 @@ impl EventFacts<'_> {
             Some(stamp) => Some(stamp.pid).filter(|pid| *pid != 0),
             None => self.pid.filter(|_| record.task().is_some()),
         }
+    }
+
+    /// The process's name, `record` being what the line decodes to. The first thread of a process bears its number and
+    /// its name.
+    #[must_use]
+    pub fn process_in<'a>(&'a self, record: &Record<'a>) -> Option<&'a [u8]> {
+        let of_thread = || thread_of(record).filter(|_| self.pid_in(record) == tid_of(record));
+        self.comm.bytes().or_else(of_thread)
     }
 
     /// By which number to tell processes apart, `record` being what the line decodes to: the process's, or that of

@@ -45,7 +45,7 @@ pub fn write_decoded(out: &mut String, event: &Event, record: Record<'_>) {
     json.word("clock", event.time.clock.name());
     json.number("received_boot_ns", event.time.received_boot_ns);
     json.optional("pid", facts.pid_in(&record));
-    json.name("process", facts.comm.bytes());
+    json.name("process", facts.process_in(&record));
     if let Some(tid) = tid_of(&record) {
         json.number("tid", tid);
         json.name("thread", thread_of(&record));

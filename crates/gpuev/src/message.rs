@@ -200,7 +200,7 @@ pub(crate) fn write_message(out: &mut impl Write, view: &EventView<'_>) -> fmt::
 /// not the process's first, ` by thread 4250 (worker)` where only that is known, or nothing.
 fn write_by(out: &mut impl Write, view: &EventView<'_>) -> fmt::Result {
     let (pid, tid) = (view.facts.pid_in(&view.record), tid_of(&view.record));
-    let process = view.facts.comm.bytes();
+    let process = view.facts.process_in(&view.record);
     if let Some(pid) = pid {
         write_numbered(out, " by pid ", pid, process)?;
     }
@@ -208,7 +208,7 @@ fn write_by(out: &mut impl Write, view: &EventView<'_>) -> fmt::Result {
     let thread = thread_of(&view.record);
     match pid {
         None => write_numbered(out, " by thread ", tid, thread),
-        Some(pid) if pid != tid || (process.is_some() && thread != process) => {
+        Some(pid) if pid != tid || thread != process => {
             write_numbered(out, ", thread ", tid, thread)
         }
         Some(_) => Ok(()),

@@ -427,7 +427,7 @@ fn half(facts: &EventFacts<'_>, record: &Record<'_>, data: SpanData) -> Span {
         gpu: facts.gpu,
         pid: facts.pid_in(record),
         tid: tid_of(record),
-        process: facts.comm,
+        process: facts.process_in(record).map_or(Comm::NONE, Comm::new),
         start: None,
         end: None,
         outcome: Outcome::StartMissing,
