@@ -191,7 +191,7 @@ impl Counts {
         // Of a thread whose process is not known there is only the thread's name.
         let name = match record.task() {
             Some(task) if facts.pid.is_none() => Comm::new(task.name),
-            _ => facts.comm,
+            _ => facts.process_in(record).map_or(Comm::NONE, Comm::new),
         };
         let process = self.processes.count(who);
         process.name = known(name, process.name);
