@@ -50,8 +50,7 @@ pub use gpuev_kfd::{
 pub use identity::{Bdf, GpuId, UniqueId};
 pub use machine::{
     Card, ContainerEngine, DeniedNode, DriverInfo, GfxTarget, Gpu, GpuSelector, Inventory, Link,
-    LinkKind, Machine, Route,
-    UnreadableNode,
+    LinkKind, Machine, Route, UnreadableNode,
 };
 pub use monitor::{Monitor, MonitorBuilder};
 pub use reader::EventReader;
