@@ -55,11 +55,9 @@ fn no_device(machine: &Machine) -> String {
             "the driver runs, and this container was not given the device: {}",
             give_devices(engine)
         ),
-        (true, None) => {
-            "the driver runs and the device node is missing: see whether udev runs, and \
-             /sys/class/kfd/kfd/dev for its numbers"
-                .to_owned()
-        }
+        (true, None) => "the driver runs and its device is not here: start the container with --device /dev/kfd \
+             --device /dev/dri; on a host, see whether udev runs"
+            .to_owned(),
         (false, _) => no_kfd(machine),
     }
 }
