@@ -62,7 +62,7 @@ impl Bulk {
                         seq: 0,
                         time: event.time,
                         doubtful: event.doubtful,
-                        pid: process.pid.filter(|_| event.record.task().is_some()),
+                        pid: process.of_thread(&event.record),
                         comm: process.name,
                         raw: b"",
                     };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use gpuev::{Comm, GpuId};
+use gpuev::{Comm, GpuId, Record};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::value::{GPU_COLUMNS, bytes, gpu};
@@ -18,6 +18,15 @@ pub(crate) type GpuOfSession = (GpuId, i64);
 pub(crate) struct NamedProcess {
     pub(crate) pid: Option<u32>,
     pub(crate) name: Comm,
+}
+
+impl NamedProcess {
+    /// The process of the thread that `record` names. Before events had a `tid`, that was written in the place of the
+    /// process, without a name.
+    pub(crate) fn of_thread(&self, record: &Record<'_>) -> Option<u32> {
+        let tid = gpuev::tid_of(record)?;
+        self.pid.filter(|pid| *pid != tid || self.name != Comm::NONE)
+    }
 }
 
 /// What was looked up so far. The latest of each kind is kept at hand: neighbours are of one, as a rule.

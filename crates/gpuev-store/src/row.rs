@@ -105,7 +105,7 @@ pub(crate) fn read_event<'r>(
         unix_ns: signed(row.get_ref(4)?),
     };
     let seq = unsigned(row.get_ref(6)?);
-    let pid = process.pid.filter(|_| record.task().is_some());
+    let pid = process.of_thread(&record);
     let comm = process.name;
     Ok(Row::Event(EventFacts { gpu, seq, time, doubtful, pid, comm, raw }, record))
 }

@@ -62,9 +62,18 @@ fn the_view_says_what_the_events_say() {
         assert_eq!(text(1), event.type_name());
         assert_eq!(number(2), i64::from(event.gpu.index));
         assert_eq!(text(3), event.gpu.bdf.to_string());
-        assert_eq!(row.get::<_, Option<u32>>(4).unwrap(), event.pid());
         let name = bytes(5).filter(|name| !name.is_empty());
-        assert_eq!(name.as_deref(), event.process(), "{event:?}");
+        match event.tid() {
+            None => {
+                assert_eq!(row.get::<_, Option<u32>>(4).unwrap(), event.pid());
+                assert_eq!(name.as_deref(), event.process(), "{event:?}");
+            }
+            // This file is of before events had a `tid`: the thread stands in the place of the process.
+            Some(tid) => {
+                assert_eq!(row.get::<_, Option<u32>>(4).unwrap(), Some(tid));
+                assert_eq!(name.as_deref(), event.thread(), "{event:?}");
+            }
+        }
         assert_eq!(number(6), event.seq.cast_signed());
         if event.time.boot_ns < u64::MAX {
             assert_eq!(number(7), event.time.boot_ns.cast_signed());
