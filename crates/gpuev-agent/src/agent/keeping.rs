@@ -83,7 +83,7 @@ impl Keeping {
         };
         match (&failure, &self.failure) {
             (Some(why), None) => {
-                say(&format!("{why}; a restart will not know of what is told now"))
+                say(&format!("{why}; a restart will not know of what is told now"));
             }
             (None, Some(_)) => say("alerts are kept on disk again"),
             _ => {}
