@@ -137,3 +137,9 @@ def test_status_codes_have_a_meaning():
     assert amdsmi.amdsmi_status_code_to_string(amdsmi.amdsmi_wrapper.amdsmi_status_t(40)).endswith("input")
     with pytest.raises(amdsmi.AmdSmiParameterException):
         amdsmi.amdsmi_status_code_to_string("2")
+
+
+def test_import_loads_nothing_that_nobody_asked_for():
+    code = "import sys, amdsmi\nprint(sorted(m for m in sys.modules if m.startswith('gpuev.amdsmi')))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "['gpuev.amdsmi', 'gpuev.amdsmi._units']\n"
