@@ -28,7 +28,7 @@ def test_wsl_has_no_driver(gpu_machine):
     gpu_machine.write_file("proc/sys/kernel/osrelease", "5.15.167.4-microsoft-standard-WSL2\n")
     with raises(amdsmi_wrapper.AMDSMI_STATUS_DRIVER_NOT_LOADED) as raised:
         amdsmi.amdsmi_init()
-    assert "no AMD GPU" in str(raised.value.__cause__)
+    assert "WSL" in str(raised.value.__cause__)
     # It is not initialized, so that nobody takes it for a machine without GPUs.
     with raises(amdsmi_wrapper.AMDSMI_STATUS_NOT_INIT):
         amdsmi.amdsmi_get_processor_handles()
@@ -72,7 +72,8 @@ def test_in_a_container_numbers_are_those_of_the_gpus_that_are_seen(smi):
 
 
 @pytest.mark.gpu_machine(gpus=2, partitions=4)
-def test_partitions_are_told_apart(smi):
+def test_partitions_are_told_apart(gpu_machine, smi):
+    gpu_machine.add_process(4711, "train", gpus=[5], vram=512 << 20)
     handles = smi.amdsmi_get_processor_handles()
     for place, handle in enumerate(handles):
         profile = smi.amdsmi_get_gpu_accelerator_partition_profile(handle)
@@ -82,6 +83,11 @@ def test_partitions_are_told_apart(smi):
         assert smi.amdsmi_get_gpu_bdf_id(handle) >> 28 & 0xF == place % 4
         assert smi.amdsmi_get_gpu_compute_partition(handle) == "QPX"
         assert smi.amdsmi_get_gpu_memory_partition(handle) == "NPS1"
+        # Its own memory, of which what its processes hold is used.
+        whole = int(Path(gpu_machine.root, "sys/class/drm/renderD128/device/mem_info_vram_total").read_text())
+        vram = smi.amdsmi_get_gpu_vram_usage(handle)
+        assert vram["vram_total"] == whole // 4 >> 20
+        assert vram["vram_used"] == (512 if place == 5 else 0)
     assert len({smi.amdsmi_get_gpu_enumeration_info(h)["drm_render"] for h in handles}) == 8
     assert len({smi.amdsmi_get_gpu_device_uuid(h) for h in handles}) == 8
 

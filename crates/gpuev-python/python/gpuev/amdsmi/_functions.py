@@ -392,17 +392,26 @@ def amdsmi_get_gpu_vram_usage(processor_handle: processor_handle) -> Dict[str, i
     - processor_handle: Handle for the target GPU device
 
     Returns:
-    - dict: vram_total (int), vram_used (int) in megabytes (1024 * 1024 bytes)
+    - dict: vram_total (int), vram_used (int) in megabytes (1024 * 1024 bytes); of a partition its own, of which
+      what its compute processes hold counts as used: the driver counts no more
 
     Raises:
     - AmdSmiParameterException: If processor_handle is not valid
     - AmdSmiLibraryException: NOT_SUPPORTED if the GPU does not tell
     """
-    memory = sensors_of(processor_handle).memory()
-    total, used = memory["vram_total"], memory["vram_used"]
+    total = sensors_of(processor_handle).memory()["vram_total"]
+    used = _vram_used(processor_handle)
     if total is None or used is None:
         raise not_supported()
     return {"vram_total": total // _MEBIBYTE, "vram_used": used // _MEBIBYTE}
+
+
+def _vram_used(handle: processor_handle) -> Optional[int]:
+    sensors = sensors_of(handle)
+    used = sensors.memory()["vram_used"]
+    if used is None and gpu_of(handle).compute_partition not in (None, "SPX"):
+        return sum(process["vram"] or 0 for process in sensors.processes())
+    return used
 
 
 def amdsmi_get_gpu_memory_total(
@@ -450,6 +459,8 @@ def _memory(handle: processor_handle, mem_type: AmdSmiMemoryType, what: str) -> 
     _check(mem_type, AmdSmiMemoryType)
     name = ("vram", "visible_vram", "gtt")[mem_type]
     amount: Optional[int] = sensors.memory()[f"{name}_{what}"]  # type: ignore[literal-required]
+    if (name, what) == ("vram", "used"):
+        amount = _vram_used(handle)
     if amount is None:
         raise not_supported()
     return amount
