@@ -24,13 +24,15 @@ fn answers(machine: FoundMachine) -> Value {
 fn told<'v>(line: &'v Value, key: &str) -> &'v Value {
     match key {
         "bdf" | "partition" | "unique_id" => &line["gpu"][key],
-        "name" | "gfx_target" | "partitions" | "render_minor" | "kfd_id" | "kfd_node" => &line[key],
+        "name" | "gfx_target" | "partitions" | "apu" | "render_minor" | "kfd_id" | "kfd_node" => {
+            &line[key]
+        }
         _ => &line["health"][key],
     }
 }
 
 /// All that a line is judged by.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 19] = [
     "bdf",
     "partition",
     "unique_id",
@@ -46,6 +48,9 @@ const KEYS: [&str; 16] = [
     "memory_busy_percent",
     "vram_total",
     "vram_used",
+    "gtt_total",
+    "gtt_used",
+    "apu",
     "suspended",
 ];
 
@@ -136,7 +141,13 @@ fn machines_are_told_as_they_are_but_for_what_is_known_to_be_wrong() {
 /// In a container the device cgroup lets one of the GPUs through.
 #[test]
 fn a_container_that_sees_one_gpu_is_told_of_that_one_alone() {
-    for (name, place) in [("k8s-mi210x8-xgmi", 5), ("mi300a-spx-4", 2)] {
+    for (name, place) in [
+        ("k8s-mi210x8-xgmi", 5),
+        ("mi300a-spx-4", 2),
+        ("k8s-mi308x-cpx", 6),
+        ("mi300x-dpx", 3),
+        ("mi300x-cpx", 13),
+    ] {
         let machine = FoundMachine::by_name(name).unwrap();
         let source = format!("sim:idle,machine={name},visible={place}");
         let lines = run(["list", "--json", "--source", &source]).good().json();
