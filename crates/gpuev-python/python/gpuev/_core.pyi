@@ -46,6 +46,7 @@ __all__ = [
     "initialize",
     "is_initialized",
     "list_gpus",
+    "machines",
     "processor_handle",
     "scenarios",
     "select_gpus",
