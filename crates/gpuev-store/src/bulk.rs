@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use gpuev::{Error, ErrorKind, EventFacts, Gap, GpuId, Record, Result, decode};
+use gpuev::{Error, ErrorKind, EventFacts, EventType, Gap, GpuId, Record, Result, decode};
 use rusqlite::Connection;
 
 use crate::history::{History, Portion, read_doubtful, read_gaps};
@@ -37,6 +37,9 @@ struct Source {
 pub(crate) enum BulkItem<'a> {
     /// An event, in place of whose line is what it decodes to.
     Event(EventFacts<'a>, Record<'a>),
+    /// The beginning or end of a process that the query does not want: whose events those are that it wants,
+    /// depends on it.
+    Unwanted(EventFacts<'a>, Record<'a>),
     Gap(&'a Gap),
 }
 
@@ -68,6 +71,8 @@ impl Bulk {
                     };
                     if query.wants_event(&facts, &event.record) {
                         take(session, BulkItem::Event(facts, event.record));
+                    } else if is_turn(&event.record) {
+                        take(session, BulkItem::Unwanted(facts, event.record));
                     }
                 }
                 PackedItem::Gap => {
@@ -80,6 +85,10 @@ impl Bulk {
         }
         Ok(())
     }
+}
+
+fn is_turn(record: &Record<'_>) -> bool {
+    matches!(record.event_type(), Some(EventType::ProcessStart | EventType::ProcessEnd))
 }
 
 impl History {

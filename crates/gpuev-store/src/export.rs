@@ -9,17 +9,19 @@ mod columns;
 mod csv;
 mod entries;
 mod ndjson;
+mod pairs;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod trace;
 
 use std::io::{self, Write};
 
-use gpuev::span::{Span, Spans};
+use gpuev::span::Span;
 use gpuev::{Event, Filter, Gap, Item};
 
 use crate::note::RecordedNote;
 use crate::session::Session;
+use pairs::Pairs;
 
 pub use batch::{Batch, ColumnData};
 pub use entries::{Entries, Entry};
@@ -121,7 +123,7 @@ pub fn columns() -> impl Iterator<Item = ColumnInfo> {
 /// lines and traces can be read up to there.
 pub struct Exporter<W: Write + Send> {
     sink: Sink<W>,
-    spans: Option<Spans>,
+    spans: Option<Pairs>,
     wanted: Filter,
     written: Written,
 }
@@ -168,7 +170,7 @@ impl<W: Write + Send> Exporter<W> {
             ExportFormat::Parquet => Sink::Parquet(Box::new(parquet::Parquet::new(out)?)),
             ExportFormat::Trace => Sink::Trace(Box::new(trace::Trace::new(out))),
         };
-        let spans = Some(Spans::default());
+        let spans = Some(Pairs::default());
         Ok(Self { sink, spans, wanted: Filter::new(), written: Written::default() })
     }
 
@@ -193,9 +195,14 @@ impl<W: Write + Send> Exporter<W> {
     /// # Errors
     /// Where the output fails.
     pub fn session(&mut self, number: i64, session: &Session) -> io::Result<()> {
-        self.finish_spans()?;
+        let Self { sink, spans, wanted, written } = self;
+        let mut result = Ok(());
+        if let Some(spans) = spans {
+            spans.begin(session, |span| sink.span(&span, wanted, written, &mut result));
+        }
+        result?;
         match &mut self.sink {
-            Sink::Ndjson(ndjson) => ndjson.session(session),
+            Sink::Ndjson(ndjson) => ndjson.session(session, &self.wanted),
             Sink::Csv(csv) => csv.session(number),
             #[cfg(feature = "parquet")]
             Sink::Parquet(parquet) => parquet.session(number),
@@ -225,7 +232,7 @@ impl<W: Write + Send> Exporter<W> {
         let Some(spans) = spans else { return Ok(()) };
         let mut result = Ok(());
         let done = |span| sink.span(&span, wanted, written, &mut result);
-        spans.push_decoded(&event.facts(), &record, done);
+        spans.push_event(event, &record, done);
         result
     }
 

@@ -9,18 +9,18 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use gpuev::time::Anchor;
 use gpuev::{Gap, Item, Result};
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::failure::failed;
 use crate::named::Named;
 use crate::open::read_only;
 use crate::query::Query;
+use crate::recorded::{RecordedSession, go_on, read_sessions};
 use crate::row::{EVENT_COLUMNS, GAP_COLUMNS, Place, Row, read_event, read_gap};
-use crate::schema::{FIRST_NOTES, FIRST_PACKED};
-use crate::session::Session;
-use crate::value::{GPU_COLUMNS, gpu, signed};
+use crate::schema::{FIRST_IDS, FIRST_NOTES, FIRST_PACKED};
+use crate::uid::Uid;
+use crate::value::signed;
 
 /// Items of a transaction.
 const PORTION: i64 = 65_536;
@@ -34,22 +34,11 @@ pub struct History {
     connection: Connection,
     path: PathBuf,
     pub(crate) named: RefCell<Named>,
+    version: u32,
     /// There is the table `packed`.
     pub(crate) is_packed: bool,
     /// There is the table `note`.
     pub(crate) has_notes: bool,
-}
-
-/// One time that a recorder ran.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RecordedSession {
-    /// Counts the sessions of the file, from 1.
-    pub id: i64,
-    /// The number of its first item; it has all up to the next session's.
-    pub first_item: i64,
-    /// Where and when, with its GPUs as they appeared.
-    pub session: Session,
 }
 
 /// The items after the first number, up to the second.
@@ -66,6 +55,7 @@ impl History {
             connection,
             path: path.to_owned(),
             named: RefCell::default(),
+            version,
             is_packed: version >= FIRST_PACKED,
             has_notes: version >= FIRST_NOTES,
         })
@@ -82,20 +72,23 @@ impl History {
     /// # Errors
     /// Where the file cannot be read.
     pub fn sessions(&self) -> Result<Vec<RecordedSession>> {
-        self.read(|connection| {
-            let mut select = connection.prepare_cached("SELECT * FROM session ORDER BY id")?;
-            let mut sessions: Vec<RecordedSession> =
-                select.query_map([], read_session)?.collect::<rusqlite::Result<_>>()?;
-            let gpus =
-                format!("SELECT {GPU_COLUMNS}, name FROM gpu WHERE session = ?1 ORDER BY id");
-            let mut gpus = connection.prepare_cached(&gpus)?;
-            for recorded in &mut sessions {
-                let of_session =
-                    gpus.query_map([recorded.id], |row| Ok((gpu(row, 0)?, row.get(5)?)))?;
-                recorded.session.gpus = of_session.collect::<rusqlite::Result<_>>()?;
-            }
-            Ok(sessions)
-        })
+        let mut sessions = self.read(|connection| read_sessions(connection, self.version))?;
+        go_on(&mut sessions, &self.path);
+        Ok(sessions)
+    }
+
+    /// What tells this file from every other; `None` in a version before 4.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn uid(&self) -> Result<Option<Uid>> {
+        if self.version < FIRST_IDS {
+            return Ok(None);
+        }
+        let select = "SELECT uid FROM store";
+        let uid: Option<String> =
+            self.read(|connection| connection.query_row(select, [], |row| row.get(0)).optional())?;
+        Ok(uid.and_then(|uid| uid.parse().ok()))
     }
 
     /// What is wrong with the file, in SQLite's words; nothing where it is whole. Reads all of it.
@@ -278,22 +271,6 @@ pub(crate) fn read_doubtful(
     connection.prepare_cached(select)?.query_map(portion, |row| row.get(0))?.collect()
 }
 
-fn read_session(row: &rusqlite::Row<'_>) -> rusqlite::Result<RecordedSession> {
-    let anchor = |boot_ns: i64, unix_ns| Anchor { boot_ns: boot_ns.cast_unsigned(), unix_ns };
-    let ended: (Option<i64>, Option<i64>) = (row.get("ended_boot_ns")?, row.get("ended_unix_ns")?);
-    let started = anchor(row.get("started_boot_ns")?, row.get("started_unix_ns")?);
-    let session = Session {
-        host: row.get("host")?,
-        boot_id: row.get("boot_id")?,
-        kernel: row.get("kernel")?,
-        recorder: row.get("recorder")?,
-        scope: row.get("scope")?,
-        ended: ended.0.zip(ended.1).map(|(boot_ns, unix_ns)| anchor(boot_ns, unix_ns)),
-        ..Session::unknown(started)
-    };
-    Ok(RecordedSession { id: row.get("id")?, first_item: row.get("first_item")?, session })
-}
-
 /// Items of a history. Holds some hundred of them at a time.
 #[derive(Debug)]
 pub struct Items<H> {
@@ -305,7 +282,7 @@ pub struct Items<H> {
 }
 
 impl<H: Borrow<History>> Items<H> {
-    fn new(history: H, query: &Query) -> Self {
+    pub(crate) fn new(history: H, query: &Query) -> Self {
         let held = VecDeque::new();
         Self { history, after: query.first_after(), query: query.clone(), held, failed: false }
     }

@@ -6,9 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod boots;
 mod bulk;
+mod entries;
 pub mod export;
 mod failure;
+mod filter_text;
 mod history;
 pub mod import;
 mod location;
@@ -21,24 +24,29 @@ mod open;
 mod packed;
 mod process;
 mod query;
+mod recorded;
 mod recorder;
 pub mod report;
 mod retention;
 mod row;
 mod schema;
 mod session;
+mod uid;
 mod value;
 mod writer;
 
-pub use history::{History, Items, RecordedSession};
+pub use entries::{Entries, Entry};
+pub use history::{History, Items};
 pub use location::{default_history, default_history_to_read};
 pub use log::EventLog;
 pub use moment::unix_ns_of;
-pub use note::{Entries, Entry, Note, NotedEvent, Notes, RecordedNote};
+pub use note::{Note, NotedEvent, Notes, RecordedNote};
 pub use query::Query;
+pub use recorded::{NotKept, RecordedSession};
 pub use recorder::{Notebook, Progress, Recorder};
 pub use retention::Retention;
 pub use row::{Place, Row};
 pub use schema::VERSION;
 pub use session::Session;
+pub use uid::Uid;
 pub use writer::Writer;

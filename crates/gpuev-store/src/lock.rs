@@ -31,7 +31,7 @@ impl WriterLock {
                 .truncate(false)
                 .open(&path)
                 .map_err(|error| cannot_lock(&path, error))?;
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match lock_soon(&file) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(history)),
                 Err(error) => return Err(cannot_lock(&path, error.into())),
@@ -48,6 +48,26 @@ impl Drop for WriterLock {
     fn drop(&mut self) {
         let _left_behind_is_harmless = std::fs::remove_file(&self.path);
     }
+}
+
+/// A reader that asks whether there is a writer ([`is_held`]) holds the lock for some microseconds.
+fn lock_soon(file: &File) -> rustix::io::Result<()> {
+    for _ in 0..20 {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
+    Err(rustix::io::Errno::WOULDBLOCK)
+}
+
+/// Whether somebody writes the history at `history` now.
+pub(crate) fn is_held(history: &Path) -> bool {
+    let Ok(file) = File::open(beside(history, ".lock")) else { return false };
+    let shared = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+    shared == Err(rustix::io::Errno::WOULDBLOCK)
 }
 
 /// `run.db` and `.lock` give `run.db.lock`.

@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 
 use gpuev::time::Anchor;
-use gpuev::{GpuId, Item, Result};
+use gpuev::{GpuId, Result};
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::history::{History, Items, Portion};
+use crate::history::{History, Portion};
 use crate::query::Query;
 use crate::row::Place;
 use crate::value::signed;
@@ -81,17 +81,18 @@ pub(crate) fn insert_note(
     Ok(())
 }
 
-/// The number of the event `noted` of GPU `gpu`, which was written a moment ago.
+/// The number of the event `noted` of GPU `gpu`, which was written a moment ago in the session that began with
+/// `first_item`: in another, another event has that place.
 pub(crate) fn find(
     connection: &Connection,
-    gpu: i64,
+    (gpu, first_item): (i64, i64),
     noted: NotedEvent,
 ) -> rusqlite::Result<Option<i64>> {
     let NotedEvent { seq, received_boot_ns } = noted;
     let oldest_ns = received_boot_ns.cast_signed().saturating_sub(LATE_NS);
-    let select = "SELECT id, gpu, received_boot_ns, seq FROM event ORDER BY id DESC";
+    let select = "SELECT id, gpu, received_boot_ns, seq FROM event WHERE id >= ?1 ORDER BY id DESC";
     let mut select = connection.prepare_cached(select)?;
-    let mut events = select.query([])?;
+    let mut events = select.query([first_item])?;
     while let Some(event) = events.next()? {
         if signed(event.get_ref(2)?) < oldest_ns {
             break;
@@ -107,6 +108,12 @@ pub(crate) fn find(
 #[derive(Debug)]
 pub struct Notes<'h> {
     history: &'h History,
+    next: NextNotes,
+}
+
+/// Which notes come next.
+#[derive(Debug)]
+pub(crate) struct NextNotes {
     query: Query,
     after: i64,
     held: VecDeque<RecordedNote>,
@@ -117,12 +124,7 @@ impl History {
     /// A history of a version before 3 has none.
     #[must_use]
     pub fn notes(&self, query: &Query) -> Notes<'_> {
-        Notes {
-            history: self,
-            after: query.first_after(),
-            query: query.clone(),
-            held: VecDeque::new(),
-        }
+        Notes { history: self, next: NextNotes::of(query) }
     }
 }
 
@@ -132,8 +134,23 @@ impl Notes<'_> {
     /// # Errors
     /// Where the file cannot be read.
     pub fn next_before(&mut self, item: Option<i64>) -> Result<Option<RecordedNote>> {
-        while self.held.is_empty() && self.history.has_notes {
-            let Some(last) = self.fill()? else { break };
+        self.next.before(self.history, item)
+    }
+}
+
+impl NextNotes {
+    pub(crate) fn of(query: &Query) -> Self {
+        Self { after: query.first_after(), query: query.clone(), held: VecDeque::new() }
+    }
+
+    /// As [`Notes::next_before`].
+    pub(crate) fn before(
+        &mut self,
+        history: &History,
+        item: Option<i64>,
+    ) -> Result<Option<RecordedNote>> {
+        while self.held.is_empty() && history.has_notes {
+            let Some(last) = self.fill(history)? else { break };
             self.after = last;
         }
         let is_next = |note: &RecordedNote| item.is_none_or(|item| note.place.item < item);
@@ -141,8 +158,8 @@ impl Notes<'_> {
     }
 
     /// Takes the next portion of notes; `None` where there are no more.
-    fn fill(&mut self) -> Result<Option<i64>> {
-        let Self { history, query, after, held } = self;
+    fn fill(&mut self, history: &History) -> Result<Option<i64>> {
+        let Self { query, after, held } = self;
         let wanted = |note: &RecordedNote| query.wants_note(note.gpu, note.at.unix_ns);
         history.read(|connection| {
             let select = "SELECT max(id) FROM
@@ -155,61 +172,6 @@ impl Notes<'_> {
             held.extend(notes.into_iter().filter(wanted));
             Ok(Some(last))
         })
-    }
-}
-
-/// What a history holds, in the order in which it was written.
-#[derive(Debug)]
-pub enum Entry {
-    /// An event or a gap, and where it lies.
-    Item(Place, Item),
-    /// What was noted beside.
-    Note(RecordedNote),
-}
-
-impl Entry {
-    /// Where it lies.
-    #[must_use]
-    pub fn place(&self) -> Place {
-        match self {
-            Self::Item(place, _) => *place,
-            Self::Note(note) => note.place,
-        }
-    }
-}
-
-/// Items of a history and the notes between them, in order.
-#[derive(Debug)]
-pub struct Entries<'h> {
-    items: Items<&'h History>,
-    notes: Notes<'h>,
-    /// The next item: notes that lie before it come first.
-    item: Option<(Place, Item)>,
-}
-
-impl History {
-    /// The [`items`](Self::items) that `query` wants, and its [`notes`](Self::notes).
-    #[must_use]
-    pub fn entries(&self, query: &Query) -> Entries<'_> {
-        Entries { items: self.items(query), notes: self.notes(query), item: None }
-    }
-}
-
-impl Entries<'_> {
-    /// The next of either.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
-        if self.item.is_none() {
-            self.item = self.items.next_placed()?;
-        }
-        if let Some(note) =
-            self.notes.next_before(self.item.as_ref().map(|(place, _)| place.item))?
-        {
-            return Ok(Some(Entry::Note(note)));
-        }
-        Ok(self.item.take().map(|(place, item)| Entry::Item(place, item)))
     }
 }
 

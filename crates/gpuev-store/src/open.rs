@@ -61,7 +61,21 @@ fn connect(path: &Path) -> Result<Connection> {
             return Ok(connection);
         }
     }
+    if !no_log && error.sqlite_error_code() == Some(ErrorCode::CannotOpen) {
+        return Err(needs_log(path));
+    }
     Err(failed("open", path, &error))
+}
+
+/// A recorder was killed and left its log, and the folder may not be written.
+fn needs_log(path: &Path) -> Error {
+    let what = format!(
+        "open {}: a part of it is in {}, which can only be read where the folder may be written",
+        path.display(),
+        beside(path, "-wal").display()
+    );
+    let folder = "copy both files to a folder of yours, and read the copy";
+    Error::new(ErrorKind::PermissionDenied, what).with_hint(folder)
 }
 
 /// A file that lost its end is found at once, not when the reading arrives there. While there is a log,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use gpuev::process::{Attribution, Process};
-use gpuev::{Comm, Result};
+use gpuev::{Comm, Life, Lives, Result};
 use rusqlite::Connection;
 
 use crate::history::History;
@@ -16,11 +16,20 @@ const REMEMBERED: usize = 16_384;
 /// So many that were just written wait to be described.
 const UNDESCRIBED: usize = 256;
 
+/// A process under one name: threads have names of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ProcessKey {
+    pub(crate) pid: u32,
+    pub(crate) life: Life,
+    pub(crate) name: Comm,
+}
+
 /// Gives processes their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessNumbers {
-    numbers: HashMap<(u32, Comm), i64>,
-    last: Option<((u32, Comm), i64)>,
+    pub(crate) lives: Lives,
+    numbers: HashMap<ProcessKey, i64>,
+    last: Option<(ProcessKey, i64)>,
     /// The first that events from now on may name.
     first: i64,
     undescribed: Vec<Undescribed>,
@@ -30,8 +39,9 @@ pub(crate) struct ProcessNumbers {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Undescribed {
     pub(crate) number: i64,
-    pub(crate) pid: u32,
-    pub(crate) name: Comm,
+    pub(crate) key: ProcessKey,
+    /// When its first event was received: whoever began later is another process.
+    pub(crate) seen_boot_ns: u64,
 }
 
 impl ProcessNumbers {
@@ -50,10 +60,9 @@ impl ProcessNumbers {
         &mut self,
         connection: &Connection,
         session: i64,
-        pid: u32,
-        name: Comm,
+        key: ProcessKey,
+        seen_boot_ns: u64,
     ) -> rusqlite::Result<i64> {
-        let key = (pid, name);
         if let Some((last, number)) = self.last
             && last == key
         {
@@ -61,7 +70,7 @@ impl ProcessNumbers {
         }
         let number = match self.numbers.get(&key) {
             Some(number) => *number,
-            None => self.write(connection, session, key)?,
+            None => self.write(connection, session, key, seen_boot_ns)?,
         };
         self.last = Some((key, number));
         Ok(number)
@@ -71,18 +80,21 @@ impl ProcessNumbers {
         &mut self,
         connection: &Connection,
         session: i64,
-        key: (u32, Comm),
+        key: ProcessKey,
+        seen_boot_ns: u64,
     ) -> rusqlite::Result<i64> {
-        let insert = "INSERT INTO process (session, pid, name) VALUES (?1, ?2, ?3)";
-        connection.prepare_cached(insert)?.execute((session, key.0, Name(key.1)))?;
+        let insert = "INSERT INTO process (session, pid, life, name) VALUES (?1, ?2, ?3, ?4)";
+        let row = (session, key.pid, key.life.number, Name(key.name));
+        connection.prepare_cached(insert)?.execute(row)?;
         let number = connection.last_insert_rowid();
         if self.numbers.len() >= REMEMBERED {
             self.numbers.clear();
             self.first = number;
         }
         self.numbers.insert(key, number);
-        if self.undescribed.len() < UNDESCRIBED {
-            self.undescribed.push(Undescribed { number, pid: key.0, name: key.1 });
+        // Of two at once nobody knows which one is meant.
+        if self.undescribed.len() < UNDESCRIBED && !key.life.is_shared {
+            self.undescribed.push(Undescribed { number, key, seen_boot_ns });
         }
         Ok(number)
     }

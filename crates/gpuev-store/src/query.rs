@@ -48,6 +48,11 @@ impl Query {
         self
     }
 
+    /// The filter.
+    pub(crate) fn wanted(&self) -> Filter {
+        self.filter.clone().unwrap_or_default()
+    }
+
     pub(crate) fn first_after(&self) -> i64 {
         self.after_item
     }

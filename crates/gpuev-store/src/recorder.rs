@@ -3,11 +3,11 @@
 mod notebook;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gpuev::process::{Processes, Resolution};
+use gpuev::process::{Process, Processes, Resolution};
 use gpuev::{Error, ErrorKind, Item, Result, Subscription};
 
 use crate::writer::Writer;
@@ -17,6 +17,9 @@ pub use notebook::Notebook;
 
 /// An item is on disk at most so long after it was taken: half of what may be lost, the rest is for the disk.
 const COMMIT_AFTER: Duration = Duration::from_millis(500);
+
+/// `/proc` tells when a process began in hundredths of a second.
+const START_TICK_NS: u64 = 10_000_000;
 
 /// Between looks at the clock.
 const ITEMS_BETWEEN_LOOKS: u32 = 256;
@@ -36,6 +39,7 @@ struct Counts {
     lost: AtomicU64,
     safe_boot_ns: AtomicU64,
     bytes: AtomicU64,
+    log_held: AtomicBool,
 }
 
 /// How far a recording is.
@@ -52,6 +56,8 @@ pub struct Progress {
     pub safe_boot_ns: u64,
     /// Bytes on disk as of the last commit.
     pub bytes: u64,
+    /// A reader holds one snapshot for so long that the log (`-wal`) grows: it cannot be moved into the file.
+    pub log_held: bool,
 }
 
 impl Recorder {
@@ -129,7 +135,13 @@ impl Counts {
             lost: count(&self.lost),
             safe_boot_ns: count(&self.safe_boot_ns),
             bytes: count(&self.bytes),
+            log_held: self.log_held.load(Ordering::Relaxed),
         }
+    }
+
+    fn measure(&self, writer: &Writer) {
+        self.bytes.store(writer.size_bytes(), Ordering::Relaxed);
+        self.log_held.store(writer.is_log_held(), Ordering::Relaxed);
     }
 
     fn add(&self, item: &Item) {
@@ -149,17 +161,18 @@ fn record(
     (processes, mut inbox): (&Processes, Inbox),
     counts: &Counts,
 ) -> Result<()> {
-    counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
+    counts.measure(&writer);
     let mut written = Written::default();
     while !items.is_finished() {
-        if let Some(first) = inbox.wait(&mut items)? {
+        let idle = writer.tick()?;
+        if let Some(first) = inbox.wait(&mut items, idle)? {
             written = record_burst(&mut writer, &mut items, first, counts)?;
         }
         inbox.write_until(written.received_ns, &mut writer)?;
         describe(&mut writer, processes)?;
         writer.commit()?;
         counts.safe_boot_ns.fetch_max(written.whole_until_ns, Ordering::Release);
-        counts.bytes.store(writer.size_bytes(), Ordering::Relaxed);
+        counts.measure(&writer);
     }
     inbox.write_rest(&mut writer)?;
     writer.close()
@@ -211,8 +224,12 @@ fn record_burst(
 /// Notes who the new processes are, while they still run.
 fn describe(writer: &mut Writer, processes: &Processes) -> Result<()> {
     for new in writer.take_undescribed() {
-        if let Resolution::Exact(pid) = processes.resolve(new.pid, new.name)
-            && let Some(process) = processes.describe(pid)
+        // By now another process may have the number: it began after what is recorded.
+        let was_there = |process: &Process| {
+            process.start_boot_ns.is_none_or(|began| began <= new.seen_boot_ns + START_TICK_NS)
+        };
+        if let Resolution::Exact(pid) = processes.resolve(new.key.pid, new.key.name)
+            && let Some(process) = processes.describe(pid).filter(was_there)
         {
             writer.describe(new.number, &process)?;
         }

@@ -39,18 +39,20 @@ mod html;
 mod json;
 mod memory;
 mod period;
+mod stretches;
 mod summary;
 mod text;
 mod throttle;
 mod timeline;
+mod watched;
 
 pub use duration::Durations;
 pub use fold::{Options, Reporter};
 pub use period::{GpuCounts, Periods, Summary};
 pub use summary::{
-    CauseSummary, EvictionSummary, FaultHotSpot, GapSummary, GpuSummary, MemoryFaults,
-    MigrationSummary, Peak, ProcessSummary, Ranking, Report, ResetSummary, Source, SpanSummary,
-    ThrashingRange, ThrottleSummary, TypeCounts, Who,
+    CauseSummary, EvictionSummary, FaultHotSpot, GapSummary, GpuSummary, LeftOut, MemoryFaults,
+    MigrationSummary, Peak, ProcessSummary, Ranking, Report, ResetSummary, Source, SourceEnd,
+    SpanSummary, ThrashingRange, ThrottleSummary, TypeCounts, Who,
 };
 pub use timeline::Timeline;
 

@@ -63,7 +63,9 @@ pub(crate) fn gap_range_ns(gap: &Gap) -> (i64, i64) {
     (gap.unix_ns.saturating_sub_unsigned(length), gap.unix_ns)
 }
 
-pub(crate) const INSERT_EVENT: &str = "INSERT INTO event VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+pub(crate) const INSERT_EVENT: &str = "INSERT INTO event
+    (id, gpu, process, received_boot_ns, unix_ns, raw, type, seq)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// Executes [`INSERT_EVENT`]. `id`, `gpu` and `process` are the numbers of the rows.
 pub(crate) fn insert_event(
@@ -110,7 +112,8 @@ pub(crate) fn read_event<'r>(
     Ok(Row::Event(EventFacts { gpu, seq, time, doubtful, pid, comm, raw }, record))
 }
 
-pub(crate) const INSERT_GAP: &str = "INSERT INTO gap VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+pub(crate) const INSERT_GAP: &str = "INSERT INTO gap
+    (id, gpu, cause, count, from_boot_ns, to_boot_ns, unix_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// Executes [`INSERT_GAP`]. `id` and `gpu` are the numbers of the rows.
 pub(crate) fn insert_gap(

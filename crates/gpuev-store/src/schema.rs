@@ -9,9 +9,10 @@ use gpuev::{Error, ErrorKind, Result};
 use rusqlite::Connection;
 
 use crate::failure::failed;
+use crate::uid::Uid;
 
 /// The version of the schema that this code writes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The first version with the table `packed`.
 pub(crate) const FIRST_PACKED: u32 = 2;
@@ -19,12 +20,19 @@ pub(crate) const FIRST_PACKED: u32 = 2;
 /// The first version with the table `note`.
 pub(crate) const FIRST_NOTES: u32 = 3;
 
+/// The first version with living sessions and ids.
+pub(crate) const FIRST_IDS: u32 = 4;
+
 /// `gpue`: tells a history from any other SQLite file.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"gpue");
 
 /// From version n to n + 1.
-const STEPS: [&str; VERSION as usize] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const STEPS: [&str; VERSION as usize] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Makes an empty file a history of this version, or an older history one; what is neither is refused.
 pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
@@ -40,9 +48,39 @@ pub(crate) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     for step in STEPS.iter().skip(version as usize) {
         change.execute_batch(step).map_err(fail)?;
     }
+    if version < FIRST_IDS {
+        give_ids(&change).map_err(fail)?;
+    }
     change.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
     change.pragma_update(None, "user_version", VERSION).map_err(fail)?;
     change.commit().map_err(fail)
+}
+
+/// The file's own id; and, of sessions that were recorded without one, what was read as theirs before.
+fn give_ids(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("INSERT INTO store VALUES (?1)", [Uid::random().to_string()])?;
+    let mut sessions = connection.prepare("SELECT * FROM session WHERE uid IS NULL ORDER BY id")?;
+    let uids = sessions.query_map([], |row| Ok((row.get::<_, i64>("id")?, derived_uid(row)?)))?;
+    let uids: Vec<_> = uids.collect::<rusqlite::Result<_>>()?;
+    let update = "UPDATE session SET uid = ?2, item_base = first_item - 1 WHERE id = ?1";
+    let mut update = connection.prepare(update)?;
+    uids.into_iter().try_for_each(|(id, uid)| update.execute((id, uid.to_string())).map(drop))
+}
+
+/// The id of a session that was recorded before sessions had one: by where and when it began.
+pub(crate) fn derived_uid(session: &rusqlite::Row<'_>) -> rusqlite::Result<Uid> {
+    let text =
+        |column: &str| session.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
+    let number = |column: &str| session.get::<_, i64>(column).map(|number| number.to_string());
+    let facts = [
+        text("host")?,
+        text("boot_id")?,
+        text("recorder")?,
+        number("first_item")?,
+        number("started_boot_ns")?,
+        number("started_unix_ns")?,
+    ];
+    Ok(Uid::of_facts(facts.iter().map(String::as_bytes)))
 }
 
 /// What a file turned out to be.

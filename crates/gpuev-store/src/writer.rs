@@ -5,12 +5,15 @@
 //! `NORMAL` the log is synced at checkpoints only, and a power failure could take half a minute of
 //! commits. Two syncs a second cost nothing that can be measured.
 
+mod session;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use gpuev::process::Process;
 use gpuev::time::Anchor;
-use gpuev::{Error, ErrorKind, Event, EventFacts, GpuId, Item, Result};
+use gpuev::{Error, ErrorKind, Event, EventFacts, EventTime, GpuId, Item, Life, Result};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::failure::failed;
@@ -18,8 +21,8 @@ use crate::lock::{WriterLock, beside};
 use crate::note::{self, Note, insert_note};
 use crate::open::check_file;
 use crate::packed::{Packer, SourceKey};
-use crate::process::{ProcessNumbers, Undescribed, describe};
-use crate::retention::Retention;
+use crate::process::{ProcessKey, ProcessNumbers, Undescribed, describe};
+use crate::retention::{Ages, Retention, When};
 use crate::row::{INSERT_EVENT, INSERT_GAP, gap_range_ns, insert_event, insert_gap};
 use crate::schema::{self, Found};
 use crate::session::Session;
@@ -32,18 +35,46 @@ const CHECKPOINT_BYTES: u32 = 32 << 20;
 
 const PAGE_BYTES: u32 = 16_384;
 
+/// The log is this small a part of what the file may take.
+const LOG_SHARE: u64 = 8;
+
+/// Bytes of a row with all that belongs to it, about.
+const ROW_BYTES: u64 = 160;
+
+/// Readers are waited for so long where they hold what a writer needs.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A line is read at most so late; what tells otherwise is malformed.
+const LATEST_NS: u64 = 3_600_000_000_000;
+
+/// How long a session may go without a sign of life while nothing happens.
+const ALIVE_EVERY: Duration = Duration::from_secs(60);
+
 /// Writes items to a history. There is one at a time for a file.
 #[derive(Debug)]
 pub struct Writer {
     connection: Connection,
     path: PathBuf,
     session: i64,
+    /// The session goes on now, not in a text that is imported.
+    is_live: bool,
     gpus: HashMap<GpuId, i64>,
     processes: ProcessNumbers,
+    /// The first item of the session.
+    first_item: i64,
     next_item: i64,
+    /// The last sign of life that a text tells of.
+    imported_alive: Option<Anchor>,
+    /// The latest that an item of the session tells.
+    seen: Option<Anchor>,
     batch: Option<Batch>,
     packer: Packer,
     retention: Retention,
+    ages: Ages,
+    /// When the row of the session was written.
+    marked: Instant,
+    batch_rows: u64,
+    log_bytes: u64,
     broken: bool,
     /// Last: it is let go of when the connection is closed.
     _lock: WriterLock,
@@ -56,6 +87,7 @@ struct Batch {
     rows: u64,
     from_unix_ns: i64,
     to_unix_ns: i64,
+    to_boot_ns: u64,
     first_process: i64,
 }
 
@@ -66,6 +98,18 @@ impl Writer {
     /// Where another writer has it, where it is something else than a history or a newer one, and where the
     /// system refuses.
     pub fn open(path: &Path, session: &Session) -> Result<Self> {
+        Self::open_as(path, session, true)
+    }
+
+    /// As [`open`](Self::open), of a session that is over: an import.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn import(path: &Path, session: &Session) -> Result<Self> {
+        Self::open_as(path, session, false)
+    }
+
+    fn open_as(path: &Path, session: &Session, is_live: bool) -> Result<Self> {
         if let Ok(there) = std::fs::metadata(path) {
             check_file(path, &there)?;
         }
@@ -76,23 +120,63 @@ impl Writer {
             connection,
             path: path.to_owned(),
             session: 0,
+            is_live,
             gpus: HashMap::new(),
             processes: ProcessNumbers::default(),
+            first_item: 1,
             next_item: 1,
+            imported_alive: None,
+            seen: None,
             batch: None,
             packer: Packer::default(),
             retention: Retention::default(),
+            ages: Ages::default(),
+            marked: Instant::now(),
+            batch_rows: BATCH_ROWS,
+            log_bytes: u64::from(CHECKPOINT_BYTES),
             broken: false,
             _lock: lock,
         };
-        writer.guard("begin a session in", |writer| writer.begin_session(session))?;
+        writer.guard("begin a session in", |writer| {
+            writer.begin_session(session)?;
+            // The file by itself is a history from now on, whatever becomes of its log. Readers are not waited for.
+            writer.connection.busy_timeout(Duration::ZERO)?;
+            writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            writer.connection.busy_timeout(BUSY_TIMEOUT)
+        })?;
         Ok(writer)
+    }
+
+    /// Ends the session, as an import does, and begins another in the same file.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn next_session(&mut self, session: &Session) -> Result<()> {
+        self.commit()?;
+        self.guard("begin a session in", |writer| {
+            writer.close_session(None)?;
+            writer.begin_session(session)
+        })
     }
 
     /// How much is kept; what is older goes as newer comes. Default: all.
     #[must_use]
     pub fn with_retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
+        if let Some(max_bytes) = retention.max_bytes {
+            let log_bytes =
+                (max_bytes / LOG_SHARE).clamp(u64::from(PAGE_BYTES) * 4, self.log_bytes);
+            self.log_bytes = log_bytes;
+            self.batch_rows = (log_bytes / ROW_BYTES).clamp(64, BATCH_ROWS);
+            // Neither can fail: both are numbers that SQLite only remembers.
+            let _set = self.connection.pragma_update(
+                None,
+                "wal_autocheckpoint",
+                (log_bytes / u64::from(PAGE_BYTES)).cast_signed(),
+            );
+            let _set =
+                self.connection.pragma_update(None, "journal_size_limit", log_bytes.cast_signed());
+        }
         self
     }
 
@@ -115,6 +199,19 @@ impl Writer {
         size(&self.path) + size(&beside(&self.path, "-wal"))
     }
 
+    /// Bytes of the log.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        std::fs::metadata(beside(&self.path, "-wal")).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Whether a reader keeps the log from being moved into the file: it holds one snapshot for long, and the log
+    /// grows as long as it does.
+    #[must_use]
+    pub fn is_log_held(&self) -> bool {
+        self.log_bytes() > self.log_bytes.saturating_mul(2)
+    }
+
     /// Adds `item`. It is safe with the next [`commit`](Self::commit), which happens by itself every some
     /// ten thousand items. The times of an event are those of its line where it has one, see
     /// [`EventFacts::time`].
@@ -123,7 +220,7 @@ impl Writer {
     /// Where the disk is full or fails. What was committed is safe; the writer takes nothing more.
     pub fn append(&mut self, item: &Item) -> Result<()> {
         self.guard("write to", |writer| writer.insert(item))?;
-        if self.uncommitted() >= BATCH_ROWS {
+        if self.uncommitted() >= self.batch_rows {
             self.commit()?;
         }
         Ok(())
@@ -149,8 +246,8 @@ impl Writer {
         let Some(noted) = note.event else { return Ok(None) };
         let mut found = None;
         self.guard("write to", |writer| {
-            let gpu = writer.gpu_number(note.gpu)?;
-            found = note::find(&writer.connection, gpu, noted)?;
+            let gpu = writer.gpu_number(note.gpu, noted.received_boot_ns)?;
+            found = note::find(&writer.connection, (gpu, writer.first_item), noted)?;
             Ok(())
         })?;
         Ok(found)
@@ -165,7 +262,42 @@ impl Writer {
             return Ok(());
         }
         self.guard("commit to", Self::commit_batch)?;
-        self.guard("delete old items from", |writer| writer.retention.apply(&mut writer.connection))
+        self.apply_retention(When::Commit)
+    }
+
+    /// What is to be done while nothing happens: the session shows that it is alive, and what has become too old
+    /// goes. Gives how long it may take until the next time.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn tick(&mut self) -> Result<Duration> {
+        let every = self.retention.max_age.map_or(ALIVE_EVERY, |age| age.min(ALIVE_EVERY));
+        let every = every.max(Duration::from_secs(1));
+        let since = self.marked.elapsed();
+        if since < every {
+            return Ok(every - since);
+        }
+        self.guard("write to", |writer| {
+            writer.begin()?;
+            writer.commit_batch()
+        })?;
+        self.apply_retention(When::Idle)?;
+        Ok(every)
+    }
+
+    /// A commit looks at the clocks of what is recorded, whatever the wall clock did; only where nothing is
+    /// recorded the present tells how old it is.
+    fn apply_retention(&mut self, when: When) -> Result<()> {
+        let Some(now) = (match when {
+            When::Commit => self.seen,
+            When::Idle => Some(Anchor::now()),
+        }) else {
+            return Ok(());
+        };
+        self.guard("delete old items from", |writer| {
+            let Self { retention, ages, connection, session, log_bytes, .. } = writer;
+            retention.apply(connection, *session, (ages, now, when), *log_bytes)
+        })
     }
 
     /// Ends the session: commits, moves the log into the file and leaves one file that can be copied, also
@@ -189,9 +321,7 @@ impl Writer {
     pub(crate) fn close_at(&mut self, ended: Option<Anchor>) -> Result<()> {
         self.commit()?;
         self.guard("finish", |writer| {
-            if let Some(ended) = ended {
-                writer.note_end(ended)?;
-            }
+            writer.close_session(ended)?;
             writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         })?;
         // Readers that are at it keep the log alive; it is empty, and goes with the last of them.
@@ -234,37 +364,6 @@ impl Writer {
         })
     }
 
-    fn begin_session(&mut self, session: &Session) -> rusqlite::Result<()> {
-        let last = "SELECT max(coalesce((SELECT max(id) FROM event), 0),
-            coalesce((SELECT max(id) FROM gap), 0), coalesce((SELECT max(last_item) FROM batch), 0),
-            coalesce((SELECT max(first_item) FROM session), 1) - 1),
-            coalesce((SELECT max(id) FROM process), 0)";
-        let (last_item, last_process): (i64, i64) =
-            self.connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        self.next_item = last_item.saturating_add(1);
-        self.processes = ProcessNumbers::after(last_process);
-        self.begin()?;
-        self.connection.execute(
-            "INSERT INTO session (first_item, host, boot_id, kernel, recorder, scope,
-             started_boot_ns, started_unix_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            (
-                self.next_item,
-                &session.host,
-                &session.boot_id,
-                &session.kernel,
-                &session.recorder,
-                &session.scope,
-                session.started.boot_ns.cast_signed(),
-                session.started.unix_ns,
-            ),
-        )?;
-        self.session = self.connection.last_insert_rowid();
-        for (gpu, name) in &session.gpus {
-            self.add_gpu(*gpu, name.as_deref())?;
-        }
-        self.connection.execute_batch("COMMIT")
-    }
-
     fn begin(&mut self) -> rusqlite::Result<()> {
         if self.connection.is_autocommit() {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
@@ -275,25 +374,27 @@ impl Writer {
     fn insert(&mut self, item: &Item) -> rusqlite::Result<()> {
         self.begin()?;
         let batch = self.open_batch();
-        let range_ns = match item {
+        let (from_unix_ns, at) = match item {
             Item::Event(event) => self.insert_event(event)?,
             Item::Gap(gap) => {
-                let numbers = (self.next_item, self.gpu_number(gap.gpu)?);
+                let numbers = (self.next_item, self.gpu_number(gap.gpu, gap.from_boot_ns)?);
                 insert_gap(&mut self.connection.prepare_cached(INSERT_GAP)?, numbers, gap)?;
                 self.packer.push_gap();
-                gap_range_ns(gap)
+                self.processes.lives.gap(gap);
+                let at = Anchor { boot_ns: gap.to_boot_ns, unix_ns: gap.unix_ns };
+                (gap_range_ns(gap).0, at)
             }
         };
-        self.count(batch, range_ns);
+        self.count(batch, from_unix_ns, at);
         Ok(())
     }
 
     fn insert_note(&mut self, note: &Note, event: Option<i64>) -> rusqlite::Result<()> {
         self.begin()?;
         let batch = self.open_batch();
-        let numbers = (self.next_item, self.gpu_number(note.gpu)?);
+        let numbers = (self.next_item, self.gpu_number(note.gpu, note.at.boot_ns)?);
         insert_note(&self.connection, numbers, note, event)?;
-        self.count(batch, (note.at.unix_ns, note.at.unix_ns));
+        self.count(batch, note.at.unix_ns, note.at);
         Ok(())
     }
 
@@ -304,29 +405,43 @@ impl Writer {
             rows: 0,
             from_unix_ns: i64::MAX,
             to_unix_ns: i64::MIN,
+            to_boot_ns: 0,
             first_process: self.processes.first(),
         })
     }
 
-    /// The next item is written.
-    fn count(&mut self, batch: Batch, (from_unix_ns, to_unix_ns): (i64, i64)) {
+    /// The next item is written: it began at `from_unix_ns` and was over `at`.
+    fn count(&mut self, batch: Batch, from_unix_ns: i64, at: Anchor) {
         self.next_item += 1;
         self.batch = Some(Batch {
             rows: batch.rows + 1,
             from_unix_ns: batch.from_unix_ns.min(from_unix_ns),
-            to_unix_ns: batch.to_unix_ns.max(to_unix_ns),
+            to_unix_ns: batch.to_unix_ns.max(at.unix_ns),
+            to_boot_ns: batch.to_boot_ns.max(at.boot_ns),
             ..batch
         });
+        if self.seen.is_none_or(|seen| seen.boot_ns <= at.boot_ns) {
+            self.seen = Some(at);
+        }
     }
 
-    fn insert_event(&mut self, event: &Event) -> rusqlite::Result<(i64, i64)> {
-        let gpu = self.gpu_number(event.gpu)?;
+    /// Gives when it happened, and when it was received by either clock.
+    fn insert_event(&mut self, event: &Event) -> rusqlite::Result<(i64, Anchor)> {
+        let gpu = self.gpu_number(event.gpu, event.time.received_boot_ns)?;
         let facts = event.facts();
         let EventFacts { comm, doubtful, raw, time, .. } = facts;
         let record = event.record();
+        let seen_ns = time.received_boot_ns;
+        let life = match facts.owner_in(&record) {
+            Some(owner) => self.processes.lives.of(event.gpu, owner, record.event_type(), seen_ns),
+            None => Life::default(),
+        };
         let pid = facts.pid_in(&record);
         let process = match pid {
-            Some(pid) => Some(self.processes.number(&self.connection, self.session, pid, comm)?),
+            Some(pid) => {
+                let key = ProcessKey { pid, life, name: comm };
+                Some(self.processes.number(&self.connection, self.session, key, seen_ns)?)
+            }
             None => None,
         };
         let mut insert = self.connection.prepare_cached(INSERT_EVENT)?;
@@ -342,20 +457,33 @@ impl Writer {
             let insert = "INSERT INTO doubtful VALUES (?1)";
             self.connection.prepare_cached(insert)?.execute([self.next_item])?;
         }
-        Ok((event.time.unix_ns, event.time.unix_ns))
+        let EventTime { boot_ns, received_boot_ns, unix_ns, .. } = event.time;
+        // Wall time of receipt, unless a line tells a time that cannot be.
+        let late_ns = received_boot_ns.saturating_sub(boot_ns).min(LATEST_NS);
+        let received_unix_ns = unix_ns.saturating_add_unsigned(late_ns);
+        Ok((unix_ns, Anchor { boot_ns: received_boot_ns, unix_ns: received_unix_ns }))
     }
 
-    fn gpu_number(&mut self, gpu: GpuId) -> rusqlite::Result<i64> {
+    /// The number of a GPU. One that the session did not begin with came at `since_boot_ns`.
+    fn gpu_number(&mut self, gpu: GpuId, since_boot_ns: u64) -> rusqlite::Result<i64> {
         match self.gpus.get(&gpu) {
             Some(number) => Ok(*number),
-            None => self.add_gpu(gpu, None),
+            None => {
+                let since = (!self.gpus.is_empty() && self.is_live).then_some(since_boot_ns);
+                self.add_gpu(gpu, None, since)
+            }
         }
     }
 
-    fn add_gpu(&mut self, gpu: GpuId, name: Option<&str>) -> rusqlite::Result<i64> {
+    fn add_gpu(
+        &mut self,
+        gpu: GpuId,
+        name: Option<&str>,
+        since_boot_ns: Option<u64>,
+    ) -> rusqlite::Result<i64> {
         self.connection.execute(
-            "INSERT INTO gpu (session, gpu_index, bdf, unique_id, partition_id, kfd_id, name)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO gpu (session, gpu_index, bdf, unique_id, partition_id, kfd_id, name,
+             since_boot_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             (
                 self.session,
                 gpu.index,
@@ -364,6 +492,7 @@ impl Writer {
                 gpu.partition,
                 gpu.kfd_id,
                 name,
+                since_boot_ns.map(u64::cast_signed),
             ),
         )?;
         let number = self.connection.last_insert_rowid();
@@ -373,26 +502,23 @@ impl Writer {
 
     fn commit_batch(&mut self) -> rusqlite::Result<()> {
         if let Some(batch) = self.batch.take() {
-            let insert = "INSERT INTO batch VALUES (?1, ?2, ?3, ?4, ?5)";
+            let insert = "INSERT INTO batch (last_item, first_item, from_unix_ns, to_unix_ns,
+                first_process, boot_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             self.connection.prepare_cached(insert)?.execute((
                 self.next_item - 1,
                 batch.first_item,
                 batch.from_unix_ns,
                 batch.to_unix_ns,
                 batch.first_process,
+                batch.to_boot_ns.cast_signed(),
             ))?;
             if let Some(packed) = self.packer.finish() {
                 let insert = "INSERT INTO packed VALUES (?1, ?2)";
                 self.connection.prepare_cached(insert)?.execute((self.next_item - 1, packed))?;
             }
         }
+        self.mark_alive()?;
         self.connection.execute_batch("COMMIT")
-    }
-
-    fn note_end(&mut self, ended: Anchor) -> rusqlite::Result<()> {
-        let update = "UPDATE session SET ended_boot_ns = ?1, ended_unix_ns = ?2 WHERE id = ?3";
-        let columns = (ended.boot_ns.cast_signed(), ended.unix_ns, self.session);
-        self.connection.execute(update, columns).map(drop)
     }
 }
 
@@ -410,7 +536,7 @@ fn connect(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(fail)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(fail)?;
     // Before anything is changed: the file may be somebody else's.
     if schema::examine(&connection, path)? == Found::Empty {
         connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(fail)?;

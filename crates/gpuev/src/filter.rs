@@ -1,5 +1,9 @@
 //! Which events a subscriber wants.
 
+mod parts;
+
+pub use parts::FilterParts;
+
 use gpuev_kfd::{EventMask, EventType, Fields, Record};
 
 use crate::event::{EventFacts, highest_severity_of, severity_of, tid_of};

@@ -18,6 +18,7 @@ mod hotplug;
 mod identity;
 pub mod json;
 pub mod keeper;
+mod lives;
 mod loss;
 mod machine;
 pub mod message;
@@ -43,11 +44,12 @@ pub use event::{
     Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, Migration, Severity,
     tid_of,
 };
-pub use filter::Filter;
+pub use filter::{Filter, FilterParts};
 pub use gpuev_kfd::{
     Access, EventMask, EventType, FaultOutcome, KfdVersion, Record, codec, decode, names,
 };
 pub use identity::{Bdf, GpuId, UniqueId};
+pub use lives::{Life, Lives};
 pub use machine::{
     Card, ContainerEngine, DeniedNode, DriverInfo, GfxTarget, Gpu, GpuSelector, Inventory, Link,
     LinkKind, Machine, Route, UnreadableNode,

@@ -37,6 +37,8 @@ mod pairing;
 
 pub use pairing::{Limits, Spans};
 
+use gpuev_kfd::EventType;
+
 use crate::{Access, Clock, Comm, EventTime, FaultOutcome, GpuId, Migration};
 
 /// What a span is of.
@@ -72,6 +74,19 @@ impl SpanKind {
         }
     }
 
+    /// The kind that an event of this type begins or ends, if any.
+    #[must_use]
+    pub const fn of(event_type: EventType) -> Option<Self> {
+        Some(match event_type {
+            EventType::GpuPreReset | EventType::GpuPostReset => Self::Reset,
+            EventType::PageFaultStart | EventType::PageFaultEnd => Self::PageFault,
+            EventType::MigrateStart | EventType::MigrateEnd => Self::Migration,
+            EventType::QueueEviction | EventType::QueueRestore => Self::QueueEviction,
+            EventType::ProcessStart | EventType::ProcessEnd => Self::Process,
+            _ => return None,
+        })
+    }
+
     /// The kind with this name, upper or lower case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -86,6 +101,8 @@ pub struct Span {
     pub gpu: GpuId,
     /// Whose; `None` for a reset, and where only a thread's number is known.
     pub pid: Option<u32>,
+    /// Which life of that pid.
+    pub life: crate::Life,
     /// The thread that start or end name: that of a process's life only.
     pub tid: Option<u32>,
     /// The process's name, where known.
@@ -98,8 +115,11 @@ pub struct Span {
     pub outcome: Outcome,
     /// One of its events may be forged, see [`Event::doubtful`](crate::Event::doubtful).
     pub doubtful: bool,
-    /// Events of this GPU may have been lost while it was open: start and end may not be of one another.
+    /// Events of this GPU may have been lost while it was open, or two processes have its pid: start and end may not
+    /// be of one another.
     pub across_gap: bool,
+    /// Another of the same key is open around it: an eviction within an eviction.
+    pub nested: bool,
     /// What was done.
     pub data: SpanData,
 }
@@ -132,11 +152,13 @@ pub enum Outcome {
     Capacity,
     /// The stream ended first.
     Open,
+    /// Its other half was not wanted.
+    Filtered,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Completed,
         Self::Failed,
         Self::Migrated,
@@ -149,6 +171,7 @@ impl Outcome {
         Self::ProcessEnded,
         Self::Capacity,
         Self::Open,
+        Self::Filtered,
     ];
 
     /// Its name in every output.
@@ -167,6 +190,7 @@ impl Outcome {
             Self::ProcessEnded => "process_ended",
             Self::Capacity => "capacity",
             Self::Open => "open",
+            Self::Filtered => "filtered",
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Recording {
     retry_at: Option<Instant>,
     /// Why nothing is recorded now.
     failure: Option<String>,
+    /// A reader keeps the log from getting smaller.
+    log_held: bool,
 }
 
 impl Recording {
@@ -53,6 +55,7 @@ impl Recording {
             noted: Noted::default(),
             retry_at: None,
             failure: None,
+            log_held: false,
         };
         let gaps = recording.begin(monitor, seen)?;
         Ok((recording, gaps))
@@ -60,7 +63,10 @@ impl Recording {
 
     fn begin(&mut self, monitor: &Monitor, seen: Option<&Seen>) -> Result<Vec<Gap>> {
         let gpus = monitor.gpus();
-        let session = Session::of(&self.machine).with_gpus(&gpus).with_scope(&monitor.scope());
+        let session = Session::of(&self.machine)
+            .with_gpus(&gpus)
+            .with_scope(&monitor.scope())
+            .with_filter(self.filter.clone());
         let retention = Retention {
             max_age: Some(self.settings.max_age.0),
             max_bytes: Some(self.settings.max_size.0),
@@ -98,6 +104,7 @@ impl Recording {
             }
             self.retry_at = Instant::now().checked_add(RETRY_AFTER);
         }
+        self.tell_held_log();
         let Some(monitor) = monitor else { return };
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             match self.begin(monitor, Some(&Seen::all_until_ns(safe_until_ns))) {
@@ -111,6 +118,18 @@ impl Recording {
                 }
             }
         }
+    }
+
+    /// Says it when a reader keeps the log from getting smaller, once each time.
+    fn tell_held_log(&mut self) {
+        let is_held = self.progress().log_held;
+        if is_held && !self.log_held {
+            let file = self.file.display();
+            super::say(&format!(
+                "a reader of {file} keeps a transaction open, so {file}-wal grows: end that reader"
+            ));
+        }
+        self.log_held = is_held;
     }
 
     pub(super) fn progress(&self) -> Progress {

@@ -98,12 +98,14 @@ fn span(gpu: GpuId, kind: SpanKind) -> Span {
         gpu,
         pid: Some(4242),
         tid: None,
+        life: gpuev::Life::default(),
         process: Comm::new(b"python3"),
         start: Some(TIME),
         end: Some(TIME),
         outcome: Outcome::Completed,
         doubtful: false,
         across_gap: false,
+        nested: false,
         data,
     }
 }

@@ -122,32 +122,14 @@ impl Export {
             exporter = exporter.without_spans();
         }
         let mut entries = self.history.entries(&self.query);
-        let mut session = None;
         while let Some(entry) = entries.next_entry()? {
-            self.enter(&mut exporter, &mut session, entry.place().session)?;
             match entry {
+                Entry::Session(recorded) => exporter.session(recorded.id, &recorded.session)?,
                 Entry::Item(_, item) => exporter.push(&item)?,
                 Entry::Note(note) => exporter.note(&note)?,
             }
         }
         let (_out, written) = exporter.finish()?;
         Ok(written)
-    }
-
-    /// What follows is of session `next`.
-    fn enter(
-        &self,
-        exporter: &mut Exporter<impl Write + Send>,
-        session: &mut Option<i64>,
-        next: i64,
-    ) -> Result<(), Failure> {
-        if session.replace(next) == Some(next) {
-            return Ok(());
-        }
-        let sessions = self.history.sessions()?;
-        if let Some(recorded) = sessions.iter().find(|one| one.id == next) {
-            exporter.session(recorded.id, &recorded.session)?;
-        }
-        Ok(())
     }
 }

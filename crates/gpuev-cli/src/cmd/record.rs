@@ -14,7 +14,7 @@ use gpuev_sim::run::exit_code;
 use gpuev_store::{Progress, Recorder, Retention, Session, Writer, default_history};
 
 use crate::args::{FilterArgs, SourceArgs, duration, size};
-use crate::cmd::watch::start;
+use crate::cmd::watch::{filter, start};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::signals::Ends;
 use crate::source::Source;
@@ -50,7 +50,11 @@ pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
     let ends = Ends::listen()?;
     let (monitor, subscription) = start(&args.filter, &source, DEFAULT_LIMIT)?;
     let gpus = monitor.gpus();
-    let session = Session::of(&source.machine).with_gpus(&gpus).with_scope(&monitor.scope());
+    let wanted = filter(&args.filter, gpus.iter().map(|gpu| gpu.id).collect());
+    let session = Session::of(&source.machine)
+        .with_gpus(&gpus)
+        .with_scope(&monitor.scope())
+        .with_filter(wanted);
     let retention = Retention { max_age: args.max_age, max_bytes: args.max_size };
     let path = output(args.output.as_deref())?;
     let writer = Writer::open(&path, &session)?.with_retention(retention);
@@ -132,12 +136,18 @@ impl Program {
 fn follow(recorder: &Recorder, told: &Receiver<()>) {
     let is_terminal = io::stderr().is_terminal();
     let begun = Instant::now();
-    let mut last = Progress::default();
+    let (mut last, mut log_held) = (Progress::default(), false);
     while told.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
         if recorder.is_finished() {
             break;
         }
         let now = recorder.progress();
+        if now.log_held && !log_held {
+            say(
+                "a reader of the history keeps a transaction open, so its log (-wal) grows: end that reader",
+            );
+        }
+        log_held = now.log_held;
         if is_terminal {
             show(&now, now.events - last.events, begun.elapsed());
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use gpuev::{GpuId, Item};
-use gpuev_store::{History, Items, Query, default_history_to_read};
+use gpuev_store::{Entries, Entry, History, Query, default_history_to_read};
 
 use crate::args::{FilterArgs, PeriodArgs};
 use crate::cmd::watch::{ShowArgs, Shown, filter};
@@ -60,7 +60,8 @@ fn show(
     let (end, ended) = mpsc::channel();
     Ends::listen()?.call(None, park, move || drop(end))?;
     let mut shown = Shown::new(show, [])?;
-    let result = replay(history.into_items(&query), speed, &ended, &mut shown);
+    let entries = history.into_entries(&query).without_notes();
+    let result = replay(entries, speed, &ended, &mut shown);
     shown.end(result)
 }
 
@@ -72,17 +73,21 @@ fn park() {
 }
 
 fn replay(
-    mut items: Items<History>,
+    mut entries: Entries<History>,
     speed: Option<f64>,
     ended: &Receiver<()>,
     shown: &mut Shown<'_>,
 ) -> Result<(), Failure> {
     let mut pace = Pace { speed, begun: None };
-    let mut sessions = items.history().sources()?.into_iter().peekable();
-    while let Some((place, item)) = items.next_placed()? {
-        while let Some((_, source)) = sessions.next_if(|(session, _)| *session <= place.session) {
-            shown.begin(source);
-        }
+    while let Some(entry) = entries.next_entry()? {
+        let item = match entry {
+            Entry::Session(recorded) => {
+                shown.begin(entries.history().source(&recorded));
+                continue;
+            }
+            Entry::Item(_, item) => item,
+            Entry::Note(_) => continue,
+        };
         let early = pace.early(&item);
         if !early.is_zero() || shown.is_full() {
             shown.flush()?;

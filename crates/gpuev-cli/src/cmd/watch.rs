@@ -53,14 +53,17 @@ pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
 
 /// This machine, from now on, as the source of a report.
 fn live(machine: &gpuev::Machine, scope: &gpuev::Scope) -> report::Source {
+    let now = Anchor::now();
     report::Source {
         name: "live".to_owned(),
         host: machine.hostname(),
         kernel: machine.kernel_release(),
         boot_id: machine.boot_id(),
         scope: Some(scope.reason.clone()),
-        from_unix_ns: Some(Anchor::now().unix_ns),
-        to_unix_ns: None,
+        from_unix_ns: Some(now.unix_ns),
+        from_boot_ns: Some(now.boot_ns),
+        end: report::SourceEnd::Live,
+        ..report::Source::default()
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
-use gpuev::span::{Span, Spans};
+use gpuev::span::Span;
 use gpuev::{Filter, Item, Result};
 
 use super::Record;
-use crate::history::{History, Items};
+use super::pairs::Pairs;
+use crate::history::History;
 use crate::query::Query;
+use crate::recorded::RecordedSession;
 
 /// An event, a gap, or what a start and its end come to.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +33,9 @@ impl Entry {
 /// The entries of a history in the order of an export, read as they are taken.
 #[derive(Debug)]
 pub struct Entries {
-    items: Items<History>,
+    entries: crate::Entries<History>,
     wanted: Filter,
-    spans: Option<Spans>,
+    spans: Option<Pairs>,
     /// That of the last item.
     session: Option<i64>,
     /// What is to be given before more is read.
@@ -45,9 +47,9 @@ impl Entries {
     /// asked, as in an [`Exporter`](super::Exporter).
     #[must_use]
     pub fn new(history: History, query: &Query, wanted: Filter) -> Self {
-        let items = history.into_items(query);
-        let (spans, waiting) = (Some(Spans::default()), VecDeque::new());
-        Self { items, wanted, spans, session: None, waiting }
+        let entries = history.into_entries(query).without_notes();
+        let (spans, waiting) = (Some(Pairs::default()), VecDeque::new());
+        Self { entries, wanted, spans, session: None, waiting }
     }
 
     /// The facts only: events and gaps.
@@ -63,8 +65,10 @@ impl Entries {
     /// Where the file cannot be read; nothing follows.
     pub fn next_entry(&mut self) -> Result<Option<(i64, Entry)>> {
         while self.waiting.is_empty() {
-            match self.items.next_placed()? {
-                Some((place, item)) => self.take(place.session, item),
+            match self.entries.next_entry()? {
+                Some(crate::Entry::Session(recorded)) => self.enter(&recorded),
+                Some(crate::Entry::Item(place, item)) => self.take(place.session, item),
+                Some(crate::Entry::Note(_)) => {}
                 None => {
                     self.finish_spans();
                     break;
@@ -74,11 +78,16 @@ impl Entries {
         Ok(self.waiting.pop_front())
     }
 
-    fn take(&mut self, session: i64, item: Item) {
-        if self.session != Some(session) {
-            self.finish_spans();
-            self.session = Some(session);
+    fn enter(&mut self, recorded: &RecordedSession) {
+        let before = self.session.replace(recorded.id).unwrap_or(recorded.id);
+        let Self { wanted, spans, waiting, .. } = self;
+        if let Some(spans) = spans {
+            let session = &recorded.session;
+            spans.begin(session, |span| wait(waiting, wanted, before, span));
         }
+    }
+
+    fn take(&mut self, session: i64, item: Item) {
         let Self { wanted, spans, waiting, .. } = self;
         let passes = match &item {
             Item::Event(event) => wanted.passes(&event.facts(), &event.record()),

@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
+use gpuev::Filter;
 use gpuev::json::{self, Object};
 use gpuev::time::{Anchor, Rfc3339};
 
 use super::{Buffered, Record};
+use crate::filter_text::FilterText;
 use crate::note::RecordedNote;
 use crate::session::Session;
 
@@ -16,8 +18,9 @@ impl<W: Write> Ndjson<W> {
         Self(Buffered::new(out))
     }
 
-    pub(super) fn session(&mut self, session: &Session) -> io::Result<()> {
-        write_session(&mut self.0.text, session);
+    /// `wanted` is what is written of it.
+    pub(super) fn session(&mut self, session: &Session, wanted: &Filter) -> io::Result<()> {
+        write_session(&mut self.0.text, session, wanted);
         self.end_line()
     }
 
@@ -46,14 +49,21 @@ impl<W: Write> Ndjson<W> {
     }
 }
 
-fn write_session(out: &mut String, session: &Session) {
+fn write_session(out: &mut String, session: &Session, wanted: &Filter) {
     let mut json = Object::begin(out, "session");
+    json.text("uid", session.uid);
     text(&mut json, "host", session.host.as_deref());
     text(&mut json, "boot_id", session.boot_id.as_deref());
     text(&mut json, "kernel", session.kernel.as_deref());
     json.text("recorder", &session.recorder);
     text(&mut json, "scope", session.scope.as_deref());
+    let gpus = session.gpus.iter().map(|(gpu, _)| *gpu);
+    match FilterText::of_both(&session.filter, wanted, gpus) {
+        Some(filter) => json.raw("filter", &filter.to_json()),
+        None => json.null("filter"),
+    }
     anchor(&mut json, "started", Some(session.started));
+    anchor(&mut json, "alive", session.alive);
     anchor(&mut json, "ended", session.ended);
     json.value("gpus", |out| {
         out.push('[');
@@ -65,6 +75,9 @@ fn write_session(out: &mut String, session: &Session) {
             json.value("gpu", |out| json::write_gpu(out, *gpu));
             json.number("kfd_id", gpu.kfd_id);
             text(&mut json, "name", name.as_deref());
+            if let Some((_, since)) = session.came_later.iter().find(|(later, _)| later == gpu) {
+                json.number("since_boot_ns", since);
+            }
             json.end();
         }
         out.push(']');

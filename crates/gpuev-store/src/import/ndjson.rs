@@ -14,8 +14,10 @@ use gpuev::{
 use serde::Deserialize;
 
 use super::{Broken, Meaning, State};
+use crate::filter_text::FilterText;
 use crate::moment::rfc3339_ns;
 use crate::session::Session;
+use crate::uid::Uid;
 
 #[derive(Deserialize)]
 struct Head<'a> {
@@ -61,13 +63,17 @@ struct GapText<'a> {
 
 #[derive(Deserialize)]
 struct SessionText<'a> {
+    /// Absent before version 4 of histories.
+    uid: Option<String>,
     host: Option<String>,
     boot_id: Option<String>,
     kernel: Option<String>,
     recorder: String,
     scope: Option<String>,
+    filter: Option<FilterText>,
     #[serde(borrow)]
     started: AnchorText<'a>,
+    alive: Option<AnchorText<'a>>,
     ended: Option<AnchorText<'a>>,
     gpus: Vec<NamedGpuText<'a>>,
 }
@@ -84,6 +90,7 @@ struct NamedGpuText<'a> {
     gpu: GpuText<'a>,
     kfd_id: u32,
     name: Option<String>,
+    since_boot_ns: Option<u64>,
 }
 
 pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
@@ -150,19 +157,27 @@ fn gap(text: &GapText<'_>, state: &State) -> Result<Gap, Broken> {
 }
 
 fn session(text: SessionText<'_>) -> Result<Session, Broken> {
-    let named = |named: NamedGpuText<'_>| {
+    let (mut gpus, mut came_later) = (Vec::new(), Vec::new());
+    for named in text.gpus {
         let gpu = GpuId { kfd_id: named.kfd_id, ..gpu(&named.gpu)? };
-        Ok((gpu, named.name))
-    };
+        came_later.extend(named.since_boot_ns.map(|since| (gpu, since)));
+        gpus.push((gpu, named.name));
+    }
+    let started = anchor(&text.started)?;
+    let uid = text.uid.map(|uid| uid.parse::<Uid>().map_err(|error| error.to_string()));
     Ok(Session {
+        uid: uid.transpose()?.unwrap_or_else(Uid::random),
         host: text.host,
         boot_id: text.boot_id,
         kernel: text.kernel,
         recorder: text.recorder,
         scope: text.scope,
-        started: anchor(&text.started)?,
+        filter: text.filter.map(|filter| filter.filter()).unwrap_or_default(),
+        started,
+        alive: text.alive.as_ref().map(anchor).transpose()?,
         ended: text.ended.as_ref().map(anchor).transpose()?,
-        gpus: text.gpus.into_iter().map(named).collect::<Result<_, Broken>>()?,
+        gpus,
+        came_later,
     })
 }
 

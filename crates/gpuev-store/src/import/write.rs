@@ -84,7 +84,7 @@ struct Open {
 
 impl Open {
     fn begin(path: &Path, session: &Session) -> Result<Self> {
-        Ok(Self { writer: Writer::open(path, session)?, ended: session.ended })
+        Ok(Self { writer: Writer::import(path, session)?, ended: session.ended })
     }
 
     fn close(mut self) -> Result<()> {

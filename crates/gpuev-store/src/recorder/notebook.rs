@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use gpuev::{Error, Item, Result, Subscription};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use crate::note::{Note, NotedEvent};
@@ -53,9 +54,14 @@ pub(super) fn new() -> Result<(Notebook, Inbox)> {
 }
 
 impl Inbox {
-    /// Waits for an item or a note. `None`: a note is there, or the items have ended.
-    pub(super) fn wait(&mut self, items: &mut Subscription) -> Result<Option<Item>> {
-        let Some((_, bell)) = &self.from else { return Ok(items.wait(None)) };
+    /// Waits for an item or a note, at most so long. `None`: a note is there, the items have ended, or nothing came.
+    pub(super) fn wait(
+        &mut self,
+        items: &mut Subscription,
+        most: Duration,
+    ) -> Result<Option<Item>> {
+        let Some((_, bell)) = &self.from else { return Ok(items.wait(Some(most))) };
+        let due = Instant::now() + most;
         loop {
             if let Some(item) = items.try_next() {
                 return Ok(Some(item));
@@ -65,7 +71,9 @@ impl Inbox {
                 PollFd::from_borrowed_fd(arrival, PollFlags::IN),
                 PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN),
             ];
-            match poll(&mut either, None) {
+            let left = Timespec::try_from(due.saturating_duration_since(Instant::now())).ok();
+            match poll(&mut either, left.as_ref()) {
+                Ok(0) => return Ok(items.try_next()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(Error::io("wait for events to record", error.into())),
             }

@@ -47,9 +47,12 @@ fn scaled(count: u64, most: u64, height: u64) -> u64 {
     u64::try_from(scaled).unwrap_or(height)
 }
 
-/// Height of the chart of all events; of its plot; where its axis begins.
-const HEIGHT: u64 = 190;
-const PLOT: u64 = 150;
+/// Height of the chart of all events; where its plot begins and ends: above is the lane of critical events; where its
+/// axis begins.
+const HEIGHT: u64 = 208;
+const LANE: u64 = 12;
+const TOP: u64 = 18;
+const PLOT: u64 = 168;
 const LEFT: usize = 56;
 const WIDTH: usize = 960;
 
@@ -60,38 +63,39 @@ impl Display for EventsOverTime<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let timeline = self.0;
         let Some(from) = timeline.from_unix_ns() else { return Ok(()) };
-        let layers = Severity::ALL.map(|one| (one, of_severity(timeline, one)));
-        let totals = timeline.events();
+        let layers =
+            [Severity::Info, Severity::Warning].map(|one| (one, of_severity(timeline, one)));
+        let critical = of_severity(timeline, Severity::Critical);
+        let totals: Vec<u64> =
+            (0..timeline.len()).map(|place| layers.iter().map(|(_, of)| of[place]).sum()).collect();
         let most = totals.iter().copied().max().unwrap_or(0).max(1);
         write!(
             f,
             "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Events over time\">"
         )?;
+        unwatched(f, timeline)?;
         axis(f, most)?;
         for (place, total) in totals.iter().enumerate() {
-            let (x, width) = column(place, totals.len());
+            let bar = column(place, totals.len());
             let at = timeline.bucket_unix_ns(place);
             let gaps = timeline.gaps()[place];
-            if *total == 0 && gaps == 0 {
+            if *total == 0 && gaps == 0 && critical[place] == 0 {
                 continue;
             }
             write!(f, "<g><title>{}</title>", Html(&told(timeline, place, at)))?;
             if gaps > 0 {
-                write!(
-                    f,
-                    "<rect class=\"gap\" x=\"{x:.1}\" y=\"0\" width=\"{width:.1}\" height=\"{PLOT}\"/>"
-                )?;
+                rect(f, "gap", bar, (TOP, PLOT - TOP))?;
+            }
+            if critical[place] > 0 {
+                // Wide enough to be seen, however many bars there are.
+                rect(f, Severity::Critical.name(), (bar.0, bar.1.max(3.0)), (0, LANE))?;
             }
             let mut base = PLOT;
             for (severity, counts) in &layers {
-                let height = scaled(counts[place], most, PLOT).min(base);
+                let height = scaled(counts[place], most, PLOT - TOP).min(base - TOP);
                 if height > 0 {
                     base -= height;
-                    write!(
-                        f,
-                        "<rect class=\"{}\" x=\"{x:.1}\" y=\"{base}\" width=\"{width:.1}\" height=\"{height}\"/>",
-                        severity.name()
-                    )?;
+                    rect(f, severity.name(), bar, (base, height))?;
                 }
             }
             f.write_str("</g>")?;
@@ -99,6 +103,30 @@ impl Display for EventsOverTime<'_> {
         times(f, timeline, from)?;
         f.write_str("</svg>")
     }
+}
+
+fn rect(
+    f: &mut fmt::Formatter<'_>,
+    class: &str,
+    (x, width): (f64, f64),
+    (y, height): (u64, u64),
+) -> fmt::Result {
+    write!(
+        f,
+        "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{height}\"/>"
+    )
+}
+
+/// Bars in which nobody watched for more than half of the time: their lack of events says nothing.
+fn unwatched(f: &mut fmt::Formatter<'_>, timeline: &Timeline) -> fmt::Result {
+    let half = timeline.width_ns().unsigned_abs() / 2;
+    let dark = timeline.watched_ns().iter().enumerate().filter(|(_, watched)| **watched < half);
+    // The first and the last bar reach beyond what is told of.
+    for (place, _) in dark.filter(|(place, _)| *place > 0 && *place + 1 < timeline.len()) {
+        let (x, width) = column(place, timeline.len());
+        rect(f, "unwatched", (x, width + 0.5), (TOP, PLOT - TOP))?;
+    }
+    Ok(())
 }
 
 fn of_severity(timeline: &Timeline, wanted: Severity) -> Vec<u64> {
@@ -136,7 +164,7 @@ fn column(place: usize, of: usize) -> (f64, f64) {
 }
 
 fn axis(f: &mut fmt::Formatter<'_>, most: u64) -> fmt::Result {
-    for (y, count) in [(0, most), (PLOT / 2, most / 2), (PLOT, 0)] {
+    for (y, count) in [(TOP, most), (TOP.midpoint(PLOT), most / 2), (PLOT, 0)] {
         write!(f, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y}\" y2=\"{y}\"/>")?;
         let text = (y + 4).max(11);
         write!(

@@ -1,18 +1,21 @@
 //! What is counted, event by event, whatever came before.
 
-use gpuev::{Comm, EventData, EventFacts, EventType, Gap, GapCause, GpuId, Record};
+use gpuev::{
+    Comm, EventData, EventFacts, EventType, Filter, Gap, GapCause, GpuId, Life, Lives, Record,
+};
 
-use super::costs::{Costs, Life, is_same};
-use super::fold::{Boots, Options};
+use super::costs::{Costs, Down, Lived, Unpaired, is_same};
+use super::fold::{Current, Options};
 use super::frequent::Frequent;
 use super::memory::{known, ranked};
 use super::period::GpuCounts;
 use super::summary::{
-    GapSummary, GpuSummary, MemoryFaults, Peak, ProcessSummary, Ranking, Report, Source,
+    GapSummary, GpuSummary, LeftOut, MemoryFaults, Peak, ProcessSummary, Ranking, Report, Source,
     TypeCounts, Who,
 };
 use super::throttle::{Throttling, by_reason};
 use super::timeline::{GAPS, GPUS, TYPES, Timeline, type_index};
+use super::watched::{Blindness, Present, any_watched};
 
 /// Sources that are told one by one.
 const MOST_SOURCES: usize = 1000;
@@ -26,11 +29,18 @@ const MINUTE_NS: i64 = 60_000_000_000;
 #[derive(Debug)]
 pub(super) struct Counts {
     options: Options,
+    /// What is wanted of what was recorded.
+    wanted: Filter,
     sources: Vec<Source>,
     source_count: u64,
+    left_out: LeftOut,
+    not_kept: bool,
     observed_ns: u64,
-    current: Option<Current>,
-    boots: Boots,
+    present: Option<Present>,
+    /// Stretches of the source of which nothing is kept.
+    source_not_kept: Vec<(u64, u64)>,
+    current: Current,
+    lives: Lives,
     range: Option<(i64, i64)>,
     doubtful: u64,
     minutes: Minutes,
@@ -43,21 +53,13 @@ pub(super) struct Counts {
     gaps: Vec<GapSummary>,
 }
 
-/// The source that items come from.
-#[derive(Debug, Clone, Copy, Default)]
-struct Current {
-    from_unix_ns: Option<i64>,
-    to_unix_ns: Option<i64>,
-    /// Times of its first and last item.
-    seen: Option<(i64, i64)>,
-    end_boot_ns: u64,
-}
-
 #[derive(Debug)]
 struct GpuTally {
     gpu: GpuId,
     types: [u64; TYPES],
     throttling: Throttling,
+    now: Blindness,
+    watched_ns: u64,
     gaps: u64,
     lost: u64,
 }
@@ -114,14 +116,22 @@ impl Minutes {
 }
 
 impl Counts {
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options, wanted: Filter) -> Self {
+        let mut left_out = LeftOut::default();
+        left_out.add(&wanted);
+        left_out.by_query = wanted != Filter::new();
         Self {
             options,
+            wanted,
             sources: Vec::new(),
             source_count: 0,
+            left_out,
+            not_kept: false,
             observed_ns: 0,
-            current: None,
-            boots: Boots::default(),
+            present: None,
+            source_not_kept: Vec::new(),
+            current: Current::default(),
+            lives: Lives::default(),
             range: None,
             doubtful: 0,
             minutes: Minutes::default(),
@@ -135,59 +145,105 @@ impl Counts {
     }
 
     /// What follows is from `source`.
-    pub(super) fn begin(&mut self, source: Source) {
+    pub(super) fn begin(&mut self, source: &Source) {
         self.end_source();
-        self.boots.begin(source.boot_id.as_deref());
-        let Source { from_unix_ns, to_unix_ns, .. } = source;
-        self.current = Some(Current { from_unix_ns, to_unix_ns, ..Current::default() });
+        let boot = self.current.begin(source.boot_id.as_deref());
+        self.lives.begin(boot);
+        self.present = Some(Present::of(source));
+        self.source_not_kept.clone_from(&source.not_kept);
+        if source.filter != Filter::new() {
+            self.left_out.add(&source.filter);
+            self.left_out.by_recorder = true;
+        }
+        for gpu in &source.gpus {
+            if source.filter.passes_gpu(*gpu) && self.wanted.passes_gpu(*gpu) {
+                let place = self.gpu(*gpu);
+                self.gpus[place].now.begin(&source.not_kept);
+            }
+        }
+        for (gpu, since_ns) in &source.came_later {
+            let place = self.gpus.iter().position(|one| is_same(one.gpu, *gpu));
+            if let Some(tally) = place.and_then(|place| self.gpus.get_mut(place)) {
+                tally.now.came_ns(*since_ns);
+            }
+        }
         self.source_count += 1;
         if self.sources.len() < MOST_SOURCES {
-            self.sources.push(source);
+            self.sources.push(source.clone());
         }
     }
 
-    fn see(&mut self, unix_ns: i64, boot_ns: u64) {
-        self.boots.see();
-        let current = self.current.get_or_insert_default();
-        widen(&mut current.seen, unix_ns);
-        current.end_boot_ns = current.end_boot_ns.max(boot_ns);
+    /// The source goes on at least until then.
+    pub(super) fn goes_on(&mut self, unix_ns: i64) {
+        if let Some(present) = &mut self.present {
+            present.goes_on(unix_ns);
+        }
     }
 
     /// The time that the source was watched is known.
     fn end_source(&mut self) {
-        let Some(current) = self.current.take() else { return };
-        let seen_to = current.seen.map(|(_, last)| last);
-        let from = current.from_unix_ns.or(current.seen.map(|(first, _)| first));
-        let to = current.to_unix_ns.max(seen_to).map(|to| to.min(self.options.to_unix_ns));
-        let from = from.map(|from| from.max(self.options.from_unix_ns));
-        if let (Some(from), Some(to)) = (from, to) {
-            let length = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-            self.observed_ns = self.observed_ns.saturating_add(length(from, to));
-            let after = seen_to.map_or(0, |seen| length(seen, to));
-            let end_boot_ns = current.end_boot_ns.saturating_add(after);
-            self.gpus.iter_mut().for_each(|gpu| gpu.throttling.close(end_boot_ns));
+        let asked = self.present.take().and_then(|present| present.asked(&self.options));
+        let Some(asked) = asked else {
+            self.gpus.iter_mut().for_each(|gpu| gpu.now = Blindness::default());
+            return;
+        };
+        for gpu in self.gpus.iter_mut().filter(|gpu| gpu.now.is_watched) {
+            gpu.now.end();
+            gpu.watched_ns = gpu.watched_ns.saturating_add(gpu.now.watched_ns(asked));
+            gpu.throttling.close(asked.to_ns, &gpu.now.blind);
+        }
+        let within = |(from, to): &(u64, u64)| *from < asked.to_ns && *to > asked.from_ns;
+        self.not_kept |= self.source_not_kept.iter().any(within);
+        let watched = self.gpus.iter().map(|gpu| &gpu.now).filter(|now| now.is_watched);
+        for (from, to) in any_watched(watched, asked) {
+            self.observed_ns = self.observed_ns.saturating_add(to - from);
+            self.timeline.watch(asked.unix_ns(from), asked.unix_ns(to));
+        }
+        self.gpus.iter_mut().for_each(|gpu| gpu.now = Blindness::default());
+    }
+
+    /// The GPU's place, at something of it that was received at `received_ns`.
+    fn seen(&mut self, gpu: GpuId, received_ns: u64, at: (u64, i64)) -> usize {
+        self.current.boot();
+        self.present.get_or_insert_default().see(received_ns, at);
+        let place = self.gpu(gpu);
+        if !self.gpus[place].now.is_watched {
+            self.gpus[place].now.begin(&self.source_not_kept);
+        }
+        place
+    }
+
+    fn life(&mut self, facts: &EventFacts<'_>, record: &Record<'_>, pid: u32) -> Life {
+        self.lives.of(facts.gpu, pid, record.event_type(), facts.time.received_boot_ns)
+    }
+
+    /// A process begins or ends with an event that is not wanted.
+    pub(super) fn unwanted(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
+        if let Some(pid) = facts.owner_in(record) {
+            self.life(facts, record, pid);
         }
     }
 
     pub(super) fn event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
-        let unix_ns = facts.time.unix_ns;
-        self.see(unix_ns, facts.time.received_boot_ns);
+        let (time, unix_ns) = (facts.time, facts.time.unix_ns);
+        let place = self.seen(facts.gpu, time.received_boot_ns, (time.boot_ns, unix_ns));
         let kind = type_index(record.event_type());
         widen(&mut self.range, unix_ns);
         self.doubtful += u64::from(facts.doubtful);
         self.minutes.count(unix_ns);
-        let place = self.gpu(facts.gpu);
         self.timeline.count(unix_ns, [kind, GPUS + place]);
         let gpu = &mut self.gpus[place];
         gpu.types[kind] += 1;
+        gpu.now.event(time.received_boot_ns);
         let Some(event_type) = record.event_type() else { return };
         if event_type == EventType::ThermalThrottle
             && let EventData::ThermalThrottle { throttlers, count } = EventData::of(record)
         {
-            gpu.throttling.add(facts.time.boot_ns, throttlers, count);
+            gpu.throttling.add(time.boot_ns, (throttlers, count), &gpu.now.blind);
         }
         let Some(pid) = facts.owner_in(record) else { return };
-        let who = Who { boot: self.boots.number(), pid };
+        let life = self.life(facts, record, pid);
+        let who = Who { boot: self.current.boot(), pid, life };
         // Of a thread whose process is not known there is only the thread's name.
         let name = match record.task() {
             Some(task) if facts.pid.is_none() => Comm::new(task.name),
@@ -208,11 +264,19 @@ impl Counts {
     pub(super) fn gap(&mut self, gap: &Gap) {
         let length = gap.to_boot_ns.saturating_sub(gap.from_boot_ns);
         let from_unix_ns = gap.unix_ns.saturating_sub_unsigned(length);
-        self.see(gap.unix_ns, gap.to_boot_ns);
-        widen(&mut self.range, gap.unix_ns);
-        let place = self.gpu(gap.gpu);
-        self.timeline.count(gap.unix_ns, [GAPS]);
+        let place = self.seen(gap.gpu, gap.to_boot_ns, (gap.to_boot_ns, gap.unix_ns));
+        self.lives.gap(gap);
+        // What was missed before this source began is no part of it.
+        let began_ns = self.present.as_ref().and_then(Present::began_ns).unwrap_or(0);
+        let before = began_ns.min(gap.to_boot_ns).saturating_sub(gap.from_boot_ns);
+        let shown_from =
+            from_unix_ns.saturating_add_unsigned(before).max(self.options.from_unix_ns);
+        let shown_to = gap.unix_ns.min(self.options.to_unix_ns.saturating_sub(1)).max(shown_from);
+        widen(&mut self.range, shown_from);
+        widen(&mut self.range, shown_to);
+        self.timeline.count_through(shown_from, shown_to, GAPS);
         let gpu = &mut self.gpus[place];
+        gpu.now.gap(gap);
         gpu.gaps += 1;
         gpu.lost = gpu.lost.saturating_add(gap.count.unwrap_or(0));
         let summary = match self.gaps.iter_mut().position(|one| one.cause == gap.cause) {
@@ -256,7 +320,9 @@ impl Counts {
             gaps: gpu.gaps,
             lost: gpu.lost,
         };
-        self.order().into_iter().map(|place| counts(&self.gpus[place])).collect()
+        let seen = |gpu: &&GpuTally| gpu.gaps > 0 || gpu.types.iter().any(|count| *count > 0);
+        let gpus = self.order().into_iter().map(|place| &self.gpus[place]);
+        gpus.filter(seen).map(counts).collect()
     }
 
     /// The places of the GPUs in order of index and address.
@@ -270,7 +336,7 @@ impl Counts {
     }
 
     /// The report of these counts and of what was paired.
-    pub(super) fn into_report(mut self, mut costs: Costs) -> Report {
+    pub(super) fn into_report(mut self, mut costs: Costs, unpaired: Unpaired) -> Report {
         self.end_source();
         let top = self.options.top;
         let (thrashing, fault_hot_spots, migrations) = costs.take_memory(top);
@@ -288,15 +354,18 @@ impl Counts {
             first_unix_ns: self.range.map(|(first, _)| first),
             last_unix_ns: self.range.map(|(_, last)| last),
             observed_ns: self.observed_ns,
+            left_out: self.left_out,
+            not_kept: self.not_kept,
+            log_missing: false,
             events: types.iter().sum(),
             doubtful: self.doubtful,
             types: TypeCounts(types),
             peak_minute: self.minutes.finish(),
-            timeline: self.timeline.with_gpus_in(&order),
-            throttling: by_reason(self.gpus.iter().map(|gpu| &gpu.throttling)),
+            timeline: self.timeline.with_gpus_in(&order).shown(),
+            throttling: by_reason(self.gpus.iter().map(|gpu| (&gpu.throttling, gpu.watched_ns))),
             gpus: order.iter().map(|place| self.gpus[*place].summary(&costs)).collect(),
             processes: processes(self.processes, &mut costs, top),
-            spans: costs.spans(),
+            spans: costs.spans(unpaired),
             reset_causes: costs.reset_causes(),
             evictions: costs.evictions(),
             resets: costs.resets(),
@@ -311,16 +380,26 @@ impl Counts {
 
 impl GpuTally {
     fn new(gpu: GpuId) -> Self {
-        Self { gpu, types: [0; TYPES], throttling: Throttling::new(), gaps: 0, lost: 0 }
+        Self {
+            gpu,
+            types: [0; TYPES],
+            throttling: Throttling::new(),
+            now: Blindness::default(),
+            watched_ns: 0,
+            gaps: 0,
+            lost: 0,
+        }
     }
 
     fn summary(&self, costs: &Costs) -> GpuSummary {
-        let (resets, down_ns) = costs.down(self.gpu);
+        let Down { resets, timed, down_ns } = costs.down(self.gpu);
         GpuSummary {
             gpu: self.gpu,
             types: TypeCounts(self.types),
             resets,
+            resets_timed: timed,
             down_ns,
+            watched_ns: self.watched_ns,
             throttled_ns: self.throttling.throttled_ns(),
             throttle_interrupts: self.throttling.interrupts(),
             gaps: self.gaps,
@@ -349,7 +428,7 @@ fn processes(
     let missing_at_most = all.error();
     let all = all.into_sorted().into_iter().map(|(who, process)| {
         let (first_unix_ns, last_unix_ns) = process.seen.unwrap_or_default();
-        let Life { lived_ns, open, evicted_ns } = costs.life(who);
+        let Lived { lived_ns, guessed: lived_guessed, open, evicted_ns } = costs.lived(who);
         ProcessSummary {
             who,
             name: process.name,
@@ -357,6 +436,7 @@ fn processes(
             first_unix_ns,
             last_unix_ns,
             lived_ns,
+            lived_guessed,
             open,
             evicted_ns,
         }

@@ -2,10 +2,10 @@
 
 use gpuev::message::Printable;
 use gpuev::span::SpanKind;
-use gpuev::{EventType, GpuId, Severity};
+use gpuev::{EventType, Filter, GpuId, Severity};
 
-use super::format::{Bytes, Count, Length, Moment, Named, Rate, Share, or_dash};
-use super::summary::{Ranking, Report, per_minute, type_name};
+use super::format::{AtLeast, Bytes, Count, Length, Moment, Named, Rate, Share, Timed, or_dash};
+use super::summary::{GpuSummary, Ranking, Report, SourceEnd, per_minute, type_name};
 
 /// A heading, remarks, and a table.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ fn number(number: impl ToString) -> Cell {
 
 fn count(of: u64) -> Cell {
     number(Count(of))
+}
+
+/// Events of a type, some of which may not be wanted.
+fn events_of(report: &Report, event_type: EventType, count: u64) -> Cell {
+    number(AtLeast { count, is_all: !report.left_out.some_of(Some(event_type)) })
 }
 
 impl Section {
@@ -108,11 +113,25 @@ pub(super) fn warnings(report: &Report) -> Vec<String> {
         if unknown > 0 {
             parts.push(format!("{} of unknown size", Count(unknown)));
         }
-        warnings.push(format!(
-            "Incomplete: {} gaps ({}). All counts and times below are lower bounds.",
-            Count(gaps),
-            parts.join(", ")
-        ));
+        if gaps > 0 {
+            warnings.push(format!(
+                "Incomplete: {} gaps ({}). All counts and times below are lower bounds, but for those with ≤.",
+                Count(gaps),
+                parts.join(", ")
+            ));
+        }
+    }
+    warnings.extend(left_out(report));
+    if report.not_kept {
+        let text = "The history keeps nothing any more of a part of this time. That part counts as not watched.";
+        warnings.push(text.to_owned());
+    }
+    if report.log_missing {
+        warnings.push(
+            "The last recorder was killed, and its log (the file whose name ends with -wal) is not beside the \
+             history. The last events may be missing."
+                .to_owned(),
+        );
     }
     if report.doubtful > 0 {
         warnings.push(format!(
@@ -121,6 +140,27 @@ pub(super) fn warnings(report: &Report) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// What is not counted because a recorder or the question left it out.
+fn left_out(report: &Report) -> Option<String> {
+    let by = match (report.left_out.by_recorder, report.left_out.by_query) {
+        (false, false) => return None,
+        (true, false) => "The recorder left out events (see Sources)",
+        (false, true) => "This report is asked to leave out events",
+        (true, true) => {
+            "The recorder left out events (see Sources), and so does this report as asked"
+        }
+    };
+    let all = EventType::ALL.into_iter().filter(|one| report.left_out.some_of(Some(*one)));
+    let types: Vec<&str> = all.map(EventType::name).collect();
+    let text = match types.len() {
+        0 => format!("{by}."),
+        _ => {
+            format!("{by}: some or all {}. They are not counted, and - is not 0.", types.join(", "))
+        }
+    };
+    Some(text)
 }
 
 /// All sections that have something to tell.
@@ -156,13 +196,37 @@ fn sources(report: &Report) -> Section {
             text(escaped(&source.kernel)),
             text(moment(source.from_unix_ns)),
             text(moment(source.to_unix_ns)),
+            text(match source.end {
+                SourceEnd::Live => "goes on",
+                SourceEnd::Closed => "ended",
+                SourceEnd::Killed => "killed",
+                SourceEnd::Unknown => "-",
+            }),
             text(escaped(&source.scope)),
+            text(kept(&source.filter)),
         ]
     });
-    let section =
-        Section::new("Sources", ["SOURCE", "HOST", "KERNEL", "FROM", "TO", "EVENTS OF"]).rows(rows);
+    let columns = ["SOURCE", "HOST", "KERNEL", "FROM", "TO", "END", "EVENTS OF", "ONLY"];
+    let section = Section::new("Sources", columns).rows(rows);
     let more = report.source_count - report.sources.len() as u64;
     if more == 0 { section } else { section.note(format!("{} more are not shown.", Count(more))) }
+}
+
+/// What a recorder kept, where that is not all.
+fn kept(filter: &Filter) -> String {
+    let parts = filter.parts();
+    let mut kept = Vec::new();
+    if let Some(types) = parts.types {
+        kept.extend(types.iter().map(|one| one.name().to_owned()));
+        kept.extend(parts.unknown.then(|| "UNKNOWN".to_owned()));
+    }
+    kept.extend(parts.severity.map(|least| format!("severity {}", least.name())));
+    kept.extend(parts.pids.map(|pids| {
+        let pids: Vec<String> = pids.iter().take(8).map(u32::to_string).collect();
+        format!("pid {}", pids.join(" "))
+    }));
+    kept.extend(parts.some_gpus.then(|| "some GPUs".to_owned()));
+    if kept.is_empty() { "-".to_owned() } else { kept.join(", ") }
 }
 
 fn types(report: &Report) -> Section {
@@ -170,7 +234,7 @@ fn types(report: &Report) -> Section {
         vec![
             text(type_name(event_type)),
             count(events),
-            Cell::Share(Share(events, report.events)),
+            Cell::Share(Share::of(events, report.events)),
             number(or_dash(per_minute(events, report.observed_ns).map(Rate))),
             Cell::Spark(report.timeline.of_type(event_type).to_vec()),
         ]
@@ -190,14 +254,16 @@ fn gpus(report: &Report) -> Section {
     let rows = report.gpus.iter().enumerate().map(|(place, gpu)| {
         let events = gpu.types.total();
         let faults = gpu.types.of(Some(EventType::VmFault));
+        let down = Timed { ns: gpu.down_ns, timed: gpu.resets_timed, all: gpu.resets };
         vec![
             text(gpu_name(gpu.gpu)),
+            number(or_dash(Some(gpu.watched_ns).filter(|ns| *ns > 0).map(Length))),
             count(events),
-            number(or_dash(per_minute(events, report.observed_ns).map(Rate))),
-            count(faults),
-            count(gpu.resets),
-            number(Length(gpu.down_ns)),
-            Cell::Share(Share(gpu.throttled_ns, report.observed_ns)),
+            number(or_dash(per_minute(events, gpu.watched_ns).map(Rate))),
+            events_of(report, EventType::VmFault, faults),
+            events_of(report, EventType::GpuPreReset, gpu.resets),
+            number(down),
+            throttled(report, gpu),
             count(gpu.throttle_interrupts),
             count(gpu.gaps),
             Cell::Spark(report.timeline.of_gpu(place).to_vec()),
@@ -205,6 +271,7 @@ fn gpus(report: &Report) -> Section {
     });
     let columns = [
         "GPU",
+        "WATCHED",
         "EVENTS",
         "A MINUTE",
         "MEMORY FAULTS",
@@ -219,11 +286,19 @@ fn gpus(report: &Report) -> Section {
     if report.throttling.is_empty() { section } else { section.note(THROTTLED) }
 }
 
+/// Of the time that the GPU was watched; a dash where nobody would have seen it.
+fn throttled(report: &Report, gpu: &GpuSummary) -> Cell {
+    let unseen = report.left_out.some_of(Some(EventType::ThermalThrottle)) && gpu.throttled_ns == 0;
+    let whole = if unseen { 0 } else { gpu.watched_ns };
+    Cell::Share(Share::at_most(gpu.throttled_ns, whole))
+}
+
 const THROTTLED: &str = "Throttled: at most so long; the driver tells of it once a minute, and each event \
     stands for the minute from it on.";
 
 fn spans(report: &Report) -> Section {
-    let rows = report.spans.iter().filter(|span| !span.outcomes.is_empty()).map(|span| {
+    let told = report.spans.iter().filter(|span| !span.outcomes.is_empty());
+    let rows = told.clone().map(|span| {
         let durations = &span.durations;
         let length = |ns: Option<u64>| number(or_dash(ns.map(Length)));
         let others = span.outcomes.iter().filter(|(outcome, _)| !outcome.is_paired());
@@ -243,7 +318,21 @@ fn spans(report: &Report) -> Section {
     });
     let columns =
         ["WHAT", "COUNT", "P50", "P90", "P99", "MAX", "TOTAL", "WITHOUT END OR BEGINNING"];
-    Section::new("How long things took", columns).rows(rows)
+    let section = Section::new("How long things took", columns).rows(rows);
+    let nested = told.clone().any(|span| span.kind == SpanKind::QueueEviction);
+    let section = match nested {
+        true => section.note("Queue evictions nest: the times are those of the outermost."),
+        false => section,
+    };
+    let halves: Vec<&str> =
+        told.filter(|span| span.unpaired_by_filter).map(|span| span_name(span.kind)).collect();
+    match halves.is_empty() {
+        true => section,
+        false => section.note(format!(
+            "Not paired where beginnings or ends were left out: {}.",
+            halves.join(", ")
+        )),
+    }
 }
 
 fn span_name(kind: SpanKind) -> &'static str {
@@ -264,7 +353,7 @@ fn resets(report: &Report) -> Section {
             text(Moment(reset.unix_ns)),
             text(gpu_name(reset.gpu)),
             number(reset.sequence),
-            number(or_dash(reset.down_ns.map(Length))),
+            number(guessed(reset.down_ns, reset.across_gap)),
             text(or_dash(cause)),
             text(reset.outcome.name()),
         ]
@@ -272,18 +361,34 @@ fn resets(report: &Report) -> Section {
     let section = Section::new("Resets", ["BEGAN", "GPU", "NUMBER", "DOWN", "CAUSE", "OUTCOME"]);
     let all: u64 = report.reset_causes.iter().map(|cause| cause.resets).sum();
     let section = section.rows(rows);
+    let section = match report.resets.iter().any(|one| one.across_gap && one.down_ns.is_some()) {
+        true => section.note(GUESSED),
+        false => section,
+    };
     if all > report.resets.len() as u64 {
         return section.note(format!("The last of {}.", Count(all)));
     }
     section
 }
 
+/// A length of which one end may be that of something else.
+fn guessed(ns: Option<u64>, is_guessed: bool) -> String {
+    match ns {
+        Some(ns) if is_guessed => format!("{} ?", Length(ns)),
+        ns => or_dash(ns.map(Length)),
+    }
+}
+
+/// What a question mark behind a length says.
+const GUESSED: &str =
+    "? Events may be missing in between: beginning and end may not be of one another.";
+
 fn reset_causes(report: &Report) -> Section {
     let rows = report.reset_causes.iter().map(|cause| {
         vec![
             text(cause.cause.unwrap_or("not told")),
             count(cause.resets),
-            number(Length(cause.down_ns)),
+            number(Timed { ns: cause.down_ns, timed: cause.timed, all: cause.resets }),
         ]
     });
     Section::new("Resets by cause", ["CAUSE", "RESETS", "DOWN"]).rows(rows)
@@ -291,13 +396,13 @@ fn reset_causes(report: &Report) -> Section {
 
 fn throttling(report: &Report) -> Section {
     let rows = report.throttling.iter().map(|one| {
-        let whole = report.observed_ns.saturating_mul(one.gpus);
+        let whole = one.watched_ns;
         vec![
             text(one.reason.unwrap_or("without a name")),
             count(one.events),
             count(one.gpus),
             number(Length(one.throttled_ns)),
-            Cell::Share(Share(one.throttled_ns, whole)),
+            Cell::Share(Share::at_most(one.throttled_ns, whole)),
         ]
     });
     Section::new("Throttling by reason", ["REASON", "EVENTS", "GPUS", "THROTTLED", "OF THEIR TIME"])
@@ -323,9 +428,9 @@ fn memory_faults(report: &Report) -> Section {
 fn processes(report: &Report) -> Section {
     let ranking = &report.processes;
     let rows = ranking.entries.iter().map(|one| {
-        let of = |event_type| count(one.types.of(Some(event_type)));
+        let of = |event_type| events_of(report, event_type, one.types.of(Some(event_type)));
         let lived = match (one.lived_ns, one.open) {
-            (Some(ns), _) => Length(ns).to_string(),
+            (Some(ns), _) => guessed(Some(ns), one.lived_guessed),
             (None, true) => "not ended".to_owned(),
             (None, false) => "-".to_owned(),
         };
@@ -354,7 +459,16 @@ fn processes(report: &Report) -> Section {
         "FIRST",
         "LAST",
     ];
-    Section::new("Processes", columns).rows(rows).of(ranking, "processes")
+    let section = Section::new("Processes", columns).rows(rows).of(ranking, "processes");
+    let several = "One of several: two processes or more had this number at once, and nobody knows whose it was.";
+    let section = match ranking.entries.iter().any(|one| one.who.life.is_shared) {
+        true => section.note(several),
+        false => section,
+    };
+    match ranking.entries.iter().any(|one| one.lived_guessed && one.lived_ns.is_some()) {
+        true => section.note(GUESSED),
+        false => section,
+    }
 }
 
 fn evictions(report: &Report) -> Section {

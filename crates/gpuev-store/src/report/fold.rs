@@ -1,6 +1,8 @@
 //! From a stream to a report.
 
-use gpuev::{EventFacts, Gap, Item, Record};
+use gpuev::{EventFacts, Filter, Gap, Item, Record};
+
+use crate::boots::Boots;
 
 use super::costs::{Costs, Pairing};
 use super::counts::Counts;
@@ -41,15 +43,17 @@ impl Reporter {
     /// Nothing seen.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let (counts, costs) = (Counts::new(options), Costs::new(options));
-        Self { counts, pairing: Pairing::default(), costs }
+        let everything = Filter::new();
+        let (counts, costs) = (Counts::new(options, everything.clone()), Costs::new(options));
+        Self { counts, pairing: Pairing::new(everything), costs }
     }
 
     /// What follows is from `source`. What was open in the one before has no end.
+    #[allow(clippy::needless_pass_by_value)] // most are made for this
     pub fn begin(&mut self, source: Source) {
         let costs = &mut self.costs;
-        self.pairing.begin(source.boot_id.as_deref(), |boot, span| costs.span(boot, &span));
-        self.counts.begin(source);
+        self.pairing.begin(&source, |boot, span| costs.span(boot, &span));
+        self.counts.begin(&source);
     }
 
     /// Takes the next item.
@@ -74,6 +78,11 @@ impl Reporter {
         self.pairing.gap(gap, |boot, span| costs.span(boot, &span));
     }
 
+    /// The source goes on at least until then, in nanoseconds since 1970, whether anything happens or not.
+    pub fn goes_on(&mut self, unix_ns: i64) {
+        self.counts.goes_on(unix_ns);
+    }
+
     /// What there is of each GPU so far.
     pub(super) fn gpus(&self) -> Vec<GpuCounts> {
         self.counts.gpus()
@@ -84,36 +93,34 @@ impl Reporter {
     pub fn finish(mut self) -> Report {
         let costs = &mut self.costs;
         self.pairing.finish(|boot, span| costs.span(boot, &span));
-        self.counts.into_report(self.costs)
+        let unpaired = self.pairing.left_out();
+        self.counts.into_report(self.costs, unpaired)
     }
 }
 
-/// Which boot of the machine it is: in another, the same pid is another process.
+/// Which boot of a machine the stream is of.
 #[derive(Debug, Default)]
-pub(super) struct Boots {
-    number: u32,
-    boot_id: Option<String>,
-    is_seen: bool,
+pub(super) struct Current {
+    boots: Boots,
+    boot: Option<u32>,
 }
 
-impl Boots {
-    /// What follows is of this boot, where that is known.
-    pub(super) fn begin(&mut self, boot_id: Option<&str>) {
-        let is_same = boot_id.is_some() && boot_id == self.boot_id.as_deref();
-        if self.is_seen && !is_same {
-            self.number = self.number.saturating_add(1);
+impl Current {
+    /// What follows is of this boot, where that is known. Gives its number.
+    pub(super) fn begin(&mut self, boot_id: Option<&str>) -> u32 {
+        *self.boot.insert(self.boots.number(boot_id))
+    }
+
+    /// That of what came last; 0 where nothing came.
+    pub(super) fn last(&self) -> u32 {
+        self.boot.unwrap_or(0)
+    }
+
+    /// Counts from 0. What no source was told of is of a boot of its own.
+    pub(super) fn boot(&mut self) -> u32 {
+        match self.boot {
+            Some(boot) => boot,
+            None => self.begin(None),
         }
-        self.boot_id = boot_id.map(str::to_owned);
-        self.is_seen = true;
-    }
-
-    /// There is something of it.
-    pub(super) fn see(&mut self) {
-        self.is_seen = true;
-    }
-
-    /// Counts from 0.
-    pub(super) fn number(&self) -> u32 {
-        self.number
     }
 }

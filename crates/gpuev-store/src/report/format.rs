@@ -95,21 +95,39 @@ impl fmt::Display for Moment {
     }
 }
 
-/// `12.5 %` of a whole; nothing of nothing is 0.
+/// `12.5 %` of a whole, or `≤ 12.5 %` where it is an upper bound; a dash where the whole is nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Share(pub(super) u64, pub(super) u64);
+pub(super) struct Share {
+    part: u64,
+    whole: u64,
+    at_most: bool,
+}
 
 impl Share {
+    pub(super) fn of(part: u64, whole: u64) -> Self {
+        Self { part, whole, at_most: false }
+    }
+
+    pub(super) fn at_most(part: u64, whole: u64) -> Self {
+        Self { part, whole, at_most: part > 0 }
+    }
+
     /// From 0 to 1.
     #[allow(clippy::cast_precision_loss)] // shown with one digit
     pub(super) fn fraction(&self) -> f64 {
-        if self.1 == 0 { 0.0 } else { (self.0 as f64 / self.1 as f64).min(1.0) }
+        if self.whole == 0 { 0.0 } else { (self.part as f64 / self.whole as f64).min(1.0) }
     }
 }
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} %", self.fraction() * 100.0)
+        match self.whole {
+            0 => f.write_str("-"),
+            _ => {
+                let sign = if self.at_most { "≤ " } else { "" };
+                write!(f, "{sign}{:.1} %", self.fraction() * 100.0)
+            }
+        }
     }
 }
 
@@ -118,9 +136,49 @@ pub(super) struct Named(pub(super) Who, pub(super) Comm);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Who { pid, life, .. } = self.0;
         match self.1.bytes() {
-            Some(name) => write!(f, "{} ({})", Printable(name), self.0.pid),
-            None => write!(f, "pid {}", self.0.pid),
+            Some(name) => write!(f, "{} ({pid}", Printable(name))?,
+            None => write!(f, "(pid {pid}")?,
+        }
+        match (life.is_shared, life.number) {
+            (true, _) => f.write_str(", one of several)"),
+            (false, 0) => f.write_str(")"),
+            (false, number) => write!(f, ", its life {})", u64::from(number) + 1),
+        }
+    }
+}
+
+/// How many are known, where there may be more.
+pub(super) struct AtLeast {
+    pub(super) count: u64,
+    pub(super) is_all: bool,
+}
+
+impl fmt::Display for AtLeast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.is_all, self.count) {
+            (true, count) => Count(count).fmt(f),
+            (false, 0) => f.write_str("-"),
+            (false, count) => write!(f, "≥ {}", Count(count)),
+        }
+    }
+}
+
+/// How long some of `all` took: a dash where none of them tells, and a lower bound where not all do.
+pub(super) struct Timed {
+    pub(super) ns: u64,
+    pub(super) timed: u64,
+    pub(super) all: u64,
+}
+
+impl fmt::Display for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ns, timed, all } = *self;
+        match timed {
+            _ if timed == all => Length(ns).fmt(f),
+            0 => f.write_str("-"),
+            _ => write!(f, "≥ {}", Length(ns)),
         }
     }
 }
@@ -152,9 +210,16 @@ mod tests {
         );
         assert_eq!([0.04, 99.94, 1234.5].map(|n| Rate(n).to_string()), ["0.0", "99.9", "1,235"]);
         assert_eq!(
-            (Share(0, 0).to_string(), Share(1, 8).to_string()),
-            ("0.0 %".into(), "12.5 %".into())
+            [Share::of(0, 0), Share::of(1, 8), Share::at_most(1, 8), Share::at_most(0, 8)]
+                .map(|share| share.to_string()),
+            ["-", "12.5 %", "≤ 12.5 %", "0.0 %"]
         );
+        let timed = [(0, 0), (0, 2), (1, 2), (2, 2)];
+        let timed = timed.map(|(timed, all)| Timed { ns: 60, timed, all }.to_string());
+        assert_eq!(timed, ["60 ns", "-", "≥ 60 ns", "60 ns"]);
+        let some = [(0, false), (3, false), (0, true)];
+        let some = some.map(|(count, is_all)| AtLeast { count, is_all }.to_string());
+        assert_eq!(some, ["-", "≥ 3", "0"]);
         assert_eq!(Moment(-1).to_string(), "1969-12-31 23:59:59");
     }
 }

@@ -3,7 +3,6 @@
 //! This thread reads batches. Two others look at each: one counts, one pairs and gives what is over to a third,
 //! which tells what it cost. That is as much for each as for two processors.
 
-use std::iter::Peekable;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,12 +12,13 @@ use gpuev::span::Span;
 use gpuev::{Error, ErrorKind, EventFacts, Gap, Record, Result};
 
 use crate::bulk::{Bulk, BulkItem, Damaged};
+use crate::lock::beside;
 use crate::{History, Query, RecordedSession};
 
 use super::costs::{Costs, Pairing};
 use super::counts::Counts;
 use super::fold::Options;
-use super::summary::{Report, Source};
+use super::summary::{Report, Source, SourceEnd};
 
 /// Batches that wait for a part, of at most 0.5 MB as a rule.
 const BATCHES: usize = 4;
@@ -29,14 +29,20 @@ const SPANS_WAITING: usize = 16;
 
 /// A part of a report that looks at events.
 trait Part: Send {
-    fn begin(&mut self, source: Source);
+    fn begin(&mut self, source: &Source);
     fn event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>);
+    /// A process begins or ends with an event that is not wanted.
+    fn unwanted(&mut self, facts: &EventFacts<'_>, record: &Record<'_>);
     fn gap(&mut self, gap: &Gap);
 }
 
 impl Part for Counts {
-    fn begin(&mut self, source: Source) {
+    fn begin(&mut self, source: &Source) {
         self.begin(source);
+    }
+
+    fn unwanted(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
+        self.unwanted(facts, record);
     }
 
     fn event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
@@ -76,9 +82,13 @@ impl Done {
 }
 
 impl Part for Pairs {
-    fn begin(&mut self, source: Source) {
+    fn begin(&mut self, source: &Source) {
         let done = &mut self.done;
-        self.pairing.begin(source.boot_id.as_deref(), |boot, span| done.put(boot, span));
+        self.pairing.begin(source, |boot, span| done.put(boot, span));
+    }
+
+    fn unwanted(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
+        self.pairing.unwanted(facts, record);
     }
 
     fn event(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) {
@@ -105,30 +115,39 @@ impl Drop for Pairs {
 struct Fold<'q, P> {
     part: P,
     query: &'q Query,
+    /// The one that began last.
+    begun: Option<i64>,
     /// Those that have not begun.
-    sessions: Peekable<std::vec::IntoIter<(i64, Source)>>,
+    sessions: &'q [(i64, Source)],
     current: Option<i64>,
 }
 
 impl<P: Part> Fold<'_, P> {
     fn take(&mut self, bulk: &Bulk) -> std::result::Result<(), Damaged> {
-        let Self { part, query, sessions, current } = self;
+        let Self { part, query, sessions, current, begun } = self;
         bulk.visit(query, |session, item| {
             if *current != Some(session) {
                 *current = Some(session);
-                while let Some((_, source)) = sessions.next_if(|(id, _)| *id <= session) {
+                while let Some(((id, source), later)) = sessions.split_first()
+                    && *id <= session
+                {
                     part.begin(source);
+                    (*begun, *sessions) = (Some(*id), later);
                 }
             }
             match item {
                 BulkItem::Event(facts, record) => part.event(&facts, &record),
+                BulkItem::Unwanted(facts, record) if *begun == Some(session) => {
+                    part.unwanted(&facts, &record);
+                }
+                BulkItem::Unwanted(..) => {}
                 BulkItem::Gap(gap) => part.gap(gap),
             }
         })
     }
 
     fn finish(mut self) -> P {
-        self.sessions.for_each(|(_, source)| self.part.begin(source));
+        self.sessions.iter().for_each(|(_, source)| self.part.begin(source));
         self.part
     }
 }
@@ -169,15 +188,17 @@ impl History {
     pub fn report(&self, query: &Query, mut options: Options) -> Result<Report> {
         let (from, to) = query.unix_range_ns();
         (options.from_unix_ns, options.to_unix_ns) = (from, to);
-        let mut sessions = self.sources()?;
+        let recorded = self.sessions()?;
+        let log_missing = recorded.last().is_some_and(|last| self.lacks_log(last));
+        let mut sessions = self.sources_of(recorded);
         sessions.retain(|(_, source)| {
             source.to_unix_ns.is_none_or(|ended| ended >= from)
                 && source.from_unix_ns.is_none_or(|started| started < to)
         });
-        let sessions = sessions.into_iter().peekable();
+        let (sessions, wanted) = (&sessions[..], query.wanted());
         std::thread::scope(|scope| {
-            let (part, current) = (Counts::new(options), None);
-            let counts = Fold { part, query, sessions: sessions.clone(), current };
+            let (part, current) = (Counts::new(options, wanted.clone()), None);
+            let counts = Fold { part, query, sessions, current, begun: None };
             let (to_counts, counts) = fold(scope, "gpuev-counts", counts)?;
             let (to, done) = sync_channel(SPANS_WAITING);
             let costs = spawn(scope, "gpuev-costs", move || {
@@ -186,8 +207,8 @@ impl History {
                 costs
             })?;
             let done = Done { to, spans: Vec::with_capacity(SPANS) };
-            let part = Pairs { pairing: Pairing::default(), done };
-            let pairs = Fold { part, query, sessions, current };
+            let part = Pairs { pairing: Pairing::new(wanted), done };
+            let pairs = Fold { part, query, sessions, current, begun: None };
             let (to_pairs, pairs) = fold(scope, "gpuev-pairs", pairs)?;
             self.batches(query, |bulk| {
                 let bulk = Arc::new(bulk);
@@ -197,8 +218,12 @@ impl History {
             })?;
             drop((to_counts, to_pairs));
             let counts = self.whole(join(counts)?)?;
-            drop(self.whole(join(pairs)?)?);
-            Ok(counts.into_report(join(costs)?))
+            let pairs = self.whole(join(pairs)?)?;
+            let unpaired = pairs.pairing.left_out();
+            drop(pairs);
+            let mut report = counts.into_report(join(costs)?, unpaired);
+            report.log_missing = log_missing;
+            Ok(report)
         })
     }
 
@@ -211,20 +236,52 @@ impl History {
     /// # Errors
     /// Where the file cannot be read.
     pub fn sources(&self) -> Result<Vec<(i64, Source)>> {
-        let sessions = self.sessions()?.into_iter();
-        Ok(sessions.map(|recorded| (recorded.id, self.source(recorded))).collect())
+        Ok(self.sources_of(self.sessions()?))
     }
 
-    fn source(&self, recorded: RecordedSession) -> Source {
-        let session = recorded.session;
+    fn sources_of(&self, recorded: Vec<RecordedSession>) -> Vec<(i64, Source)> {
+        let sources = recorded.into_iter();
+        sources.map(|recorded| (recorded.id, self.source(&recorded))).collect()
+    }
+
+    /// Whether the last session was not ended and its log is not beside the file: what it recorded last may be
+    /// in that.
+    fn lacks_log(&self, last: &RecordedSession) -> bool {
+        !last.is_live && !last.is_closed && !beside(self.path(), "-wal").exists()
+    }
+
+    /// A session as a report names where events are from.
+    #[must_use]
+    pub fn source(&self, recorded: &RecordedSession) -> Source {
+        let last = recorded.last_sign();
+        let end = match (recorded.is_live, recorded.is_closed, recorded.session.ended) {
+            (true, ..) => SourceEnd::Live,
+            (_, true, Some(_)) => SourceEnd::Closed,
+            (_, false, _) => SourceEnd::Killed,
+            _ => SourceEnd::Unknown,
+        };
+        // What follows the last that is not kept is kept, from its time on.
+        let not_kept = recorded
+            .not_kept
+            .iter()
+            .filter_map(|one| Some((one.from_boot_ns.unwrap_or(0), one.to_boot_ns?)));
+        let not_kept = not_kept.collect();
+        let session = recorded.session.clone();
         Source {
             name: self.path().display().to_string(),
             host: session.host,
             kernel: session.kernel,
             boot_id: session.boot_id,
             scope: session.scope,
+            filter: session.filter,
             from_unix_ns: Some(session.started.unix_ns),
-            to_unix_ns: session.ended.map(|ended| ended.unix_ns),
+            to_unix_ns: last.map(|at| at.unix_ns),
+            from_boot_ns: Some(session.started.boot_ns),
+            to_boot_ns: last.map(|at| at.boot_ns),
+            end,
+            gpus: session.gpus.into_iter().map(|(gpu, _)| gpu).collect(),
+            came_later: session.came_later,
+            not_kept,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt::{self, Display, Write};
 
+use gpuev::EventType;
+
 use super::chart::{EventsOverTime, SparkLine};
 use super::document::{Cell, Section, headline, sections, warnings};
-use super::format::{Count, Length};
+use super::format::{AtLeast, Count, Timed};
 use super::summary::Report;
 
 const STYLE: &str = include_str!("page.css");
@@ -62,18 +64,24 @@ impl Display for Page<'_> {
 
 const LEGEND: &str = "<p class=\"legend\"><span class=\"info\"></span>normal working \
     <span class=\"warning\"></span>throttling, end of a reset <span class=\"critical\"></span>memory \
-    faults, resets <span class=\"gap\"></span>gap: events are missing</p>";
+    faults, resets (in the lane above) <span class=\"gap\"></span>gap: events are missing \
+    <span class=\"unwatched\"></span>nobody watched</p>";
 
 /// What one looks for first.
 fn write_tiles(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     let sum = |of: fn(&super::GpuSummary) -> u64| report.gpus.iter().map(of).sum::<u64>();
-    let faults = report.types.of(Some(gpuev::EventType::VmFault));
-    let gaps = sum(|gpu| gpu.gaps);
+    let faults = report.types.of(Some(EventType::VmFault));
+    let (gaps, resets) = (sum(|gpu| gpu.gaps), sum(|gpu| gpu.resets));
+    let (ns, timed) = (sum(|gpu| gpu.down_ns), sum(|gpu| gpu.resets_timed));
+    let known = |count, event_type| {
+        let is_all = !report.left_out.some_of(Some(event_type));
+        AtLeast { count, is_all }.to_string()
+    };
     let tiles = [
         ("events", Count(report.events).to_string(), false),
-        ("memory faults", Count(faults).to_string(), faults > 0),
-        ("resets", Count(sum(|gpu| gpu.resets)).to_string(), sum(|gpu| gpu.resets) > 0),
-        ("down", Length(sum(|gpu| gpu.down_ns)).to_string(), sum(|gpu| gpu.down_ns) > 0),
+        ("memory faults", known(faults, EventType::VmFault), faults > 0),
+        ("resets", known(resets, EventType::GpuPreReset), resets > 0),
+        ("down", Timed { ns, timed, all: resets }.to_string(), resets > 0),
         ("gaps", Count(gaps).to_string(), gaps > 0),
     ];
     f.write_str("<div class=\"tiles\">")?;

@@ -5,11 +5,13 @@ use gpuev::message::Escaped;
 use gpuev::time::Rfc3339;
 use gpuev::{Comm, EventType};
 
+use crate::filter_text::FilterText;
+
 use super::duration::Durations;
 use super::summary::{
     CauseSummary, EvictionSummary, FaultHotSpot, GapSummary, GpuSummary, MemoryFaults,
     MigrationSummary, ProcessSummary, Ranking, Report, ResetSummary, Source, SpanSummary,
-    ThrashingRange, ThrottleSummary, TypeCounts, Who, type_name,
+    ThrashingRange, ThrottleSummary, TypeCounts, Who, per_minute, type_name,
 };
 
 /// Appends `report`.
@@ -21,6 +23,11 @@ pub(super) fn write(out: &mut String, report: &Report) {
     time(&mut json, "last_time", report.last_unix_ns);
     json.number("observed_ns", report.observed_ns);
     json.raw("complete", boolean(report.is_complete()));
+    json.raw("not_kept", boolean(report.not_kept));
+    json.raw("log_missing", boolean(report.log_missing));
+    let left_out = EventType::ALL.into_iter().map(Some).chain([None]);
+    let left_out = left_out.filter(|one| report.left_out.some_of(*one)).map(type_name);
+    json.words("left_out", left_out);
     json.number("events", report.events);
     json.number("doubtful", report.doubtful);
     json.number("lost", report.lost());
@@ -120,6 +127,10 @@ fn bytes(json: &mut Object<'_>, key: &str, bytes: Option<&[u8]>) {
 fn process(json: &mut Object<'_>, who: Who, name: Comm) {
     json.number("boot", who.boot);
     json.number("pid", who.pid);
+    json.number("life", who.life.number);
+    if who.life.is_shared {
+        json.raw("several", "true");
+    }
     bytes(json, "process", name.bytes());
 }
 
@@ -140,19 +151,32 @@ fn write_source(json: &mut Object<'_>, source: &Source) {
     bytes(json, "scope", text(&source.scope).as_deref());
     time(json, "from", source.from_unix_ns);
     time(json, "to", source.to_unix_ns);
+    json.word("end", source.end.name());
+    match FilterText::of(&source.filter, source.gpus.iter().copied()) {
+        Some(filter) => json.raw("filter", &filter.to_json()),
+        None => json.null("filter"),
+    }
 }
 
 fn write_gpu_summary(json: &mut Object<'_>, gpu: &GpuSummary, over_time: &[u64]) {
     json.value("gpu", |out| write_gpu(out, gpu.gpu));
     json.number("events", gpu.types.total());
     types(json, "types", &gpu.types);
+    json.number("watched_ns", gpu.watched_ns);
+    json.optional("events_per_minute", per_minute(gpu.types.total(), gpu.watched_ns));
     json.number("resets", gpu.resets);
-    json.number("down_ns", gpu.down_ns);
+    json.number("resets_timed", gpu.resets_timed);
+    json.optional("down_ns", down(gpu.resets, gpu.resets_timed, gpu.down_ns));
     json.number("throttled_ns", gpu.throttled_ns);
     json.number("throttle_interrupts", gpu.throttle_interrupts);
     json.number("gaps", gpu.gaps);
     json.number("lost", gpu.lost);
     numbers(json, "over_time", over_time);
+}
+
+/// How long resets took; unknown where none of them tells.
+fn down(resets: u64, timed: u64, down_ns: u64) -> Option<u64> {
+    (resets == 0 || timed > 0).then_some(down_ns)
 }
 
 fn write_timeline(out: &mut String, report: &Report) {
@@ -162,6 +186,7 @@ fn write_timeline(out: &mut String, report: &Report) {
     json.number("bucket_ns", timeline.width_ns());
     numbers(&mut json, "events", &timeline.events());
     numbers(&mut json, "gaps", timeline.gaps());
+    numbers(&mut json, "watched_ns", timeline.watched_ns());
     json.value("types", |out| {
         let mut json = Object::nested(out);
         for event_type in EventType::ALL.into_iter().map(Some).chain([None]) {
@@ -186,6 +211,7 @@ fn write_durations(json: &mut Object<'_>, durations: &Durations) {
 fn write_span(json: &mut Object<'_>, span: &SpanSummary) {
     json.word("type", span.kind.name());
     write_durations(json, &span.durations);
+    json.raw("unpaired_by_filter", boolean(span.unpaired_by_filter));
     json.value("outcomes", |out| {
         let mut json = Object::nested(out);
         span.outcomes.iter().for_each(|(one, count)| json.number(one.name(), count));
@@ -199,19 +225,22 @@ fn write_reset(json: &mut Object<'_>, reset: &ResetSummary) {
     json.number("sequence", reset.sequence);
     bytes(json, "cause", reset.cause.bytes());
     json.optional("down_ns", reset.down_ns);
+    json.raw("guessed", boolean(reset.across_gap && reset.down_ns.is_some()));
     json.word("outcome", reset.outcome.name());
 }
 
 fn write_cause(json: &mut Object<'_>, cause: &CauseSummary) {
     name(json, "cause", cause.cause);
     json.number("resets", cause.resets);
-    json.number("down_ns", cause.down_ns);
+    json.number("resets_timed", cause.timed);
+    json.optional("down_ns", down(cause.resets, cause.timed, cause.down_ns));
 }
 
 fn write_throttling(json: &mut Object<'_>, one: &ThrottleSummary) {
     name(json, "reason", one.reason);
     json.number("events", one.events);
     json.number("gpus", one.gpus);
+    json.number("watched_ns", one.watched_ns);
     json.number("throttled_ns", one.throttled_ns);
 }
 
@@ -229,6 +258,7 @@ fn write_process(json: &mut Object<'_>, one: &ProcessSummary) {
     time(json, "first_time", Some(one.first_unix_ns));
     time(json, "last_time", Some(one.last_unix_ns));
     json.optional("lived_ns", one.lived_ns);
+    json.raw("lived_guessed", boolean(one.lived_guessed && one.lived_ns.is_some()));
     json.raw("open", boolean(one.open));
     json.number("evicted_ns", one.evicted_ns);
 }

@@ -50,6 +50,8 @@ pub struct Periods {
     /// As it was when the stretch began.
     before: Vec<GpuCounts>,
     from_unix_ns: Option<i64>,
+    /// The latest that [`until`](Self::until) said.
+    now_unix_ns: Option<i64>,
 }
 
 impl Periods {
@@ -58,7 +60,7 @@ impl Periods {
     pub fn new(length: Duration, options: Options) -> Self {
         let length_ns = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX).max(1_000_000);
         let reporter = Reporter::new(options);
-        Self { length_ns, reporter, before: Vec::new(), from_unix_ns: None }
+        Self { length_ns, reporter, before: Vec::new(), from_unix_ns: None, now_unix_ns: None }
     }
 
     /// What follows is from `source`.
@@ -73,7 +75,7 @@ impl Periods {
             Item::Event(event) => event.time.unix_ns,
             Item::Gap(gap) => gap.unix_ns,
         };
-        let over = self.until(unix_ns);
+        let over = self.over_by(unix_ns);
         self.reporter.push(item);
         over
     }
@@ -81,6 +83,11 @@ impl Periods {
     /// It is `unix_ns` now: gives the stretch that is over, if one is. Of several, in which nothing happened but in
     /// the first, that one.
     pub fn until(&mut self, unix_ns: i64) -> Option<Summary> {
+        self.now_unix_ns = self.now_unix_ns.max(Some(unix_ns));
+        self.over_by(unix_ns)
+    }
+
+    fn over_by(&mut self, unix_ns: i64) -> Option<Summary> {
         let from_unix_ns = *self.from_unix_ns.get_or_insert(unix_ns);
         let passed = unix_ns.saturating_sub(from_unix_ns).div_euclid(self.length_ns);
         if passed < 1 {
@@ -106,7 +113,10 @@ impl Periods {
 
     /// What all came to.
     #[must_use]
-    pub fn finish(self) -> Report {
+    pub fn finish(mut self) -> Report {
+        if let Some(now) = self.now_unix_ns {
+            self.reporter.goes_on(now);
+        }
         self.reporter.finish()
     }
 }

@@ -1,7 +1,7 @@
 //! The result: what is in a report.
 
 use gpuev::span::{Direction, Outcome, SpanKind};
-use gpuev::{Comm, EventType, GapCause, GpuId};
+use gpuev::{Comm, EventType, Filter, GapCause, GpuId, Life};
 
 use super::duration::Durations;
 use super::timeline::{TYPES, Timeline, type_index};
@@ -18,8 +18,12 @@ pub struct Report {
     pub first_unix_ns: Option<i64>,
     /// When the last was.
     pub last_unix_ns: Option<i64>,
-    /// How long somebody watched: the sources' lengths together.
+    /// How long at least one GPU was watched: the sources' lengths together, less what is blind on all GPUs.
     pub observed_ns: u64,
+    /// Types of which not every event is counted: a recorder, or who asked, left some out.
+    pub left_out: LeftOut,
+    /// Of a source that its recorder did not end, and whose log is not beside the file: it may lack the last items.
+    pub log_missing: bool,
     /// How many events.
     pub events: u64,
     /// How many of them a task name may have forged.
@@ -38,7 +42,7 @@ pub struct Report {
     pub spans: Vec<SpanSummary>,
     /// Resets by cause, the most frequent first.
     pub reset_causes: Vec<CauseSummary>,
-    /// The last resets, oldest first.
+    /// The last resets to end, in the order in which they began.
     pub resets: Vec<ResetSummary>,
     /// Throttling by reason over all GPUs, the longest first.
     pub throttling: Vec<ThrottleSummary>,
@@ -54,13 +58,44 @@ pub struct Report {
     pub memory_faults: Ranking<MemoryFaults>,
     /// Gaps by cause.
     pub gaps: Vec<GapSummary>,
+    /// Of a part of the time that was recorded, and is asked for, the history keeps nothing any more.
+    pub not_kept: bool,
+}
+
+/// What is not counted because it was not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct LeftOut {
+    types: [bool; TYPES],
+    /// A recorder left out something, of types, GPUs, processes or severities.
+    pub by_recorder: bool,
+    /// Who asked for the report left out something.
+    pub by_query: bool,
+}
+
+impl LeftOut {
+    /// Whether there may be more events of this type than are counted; `None` for unknown ones.
+    #[must_use]
+    pub fn some_of(&self, event_type: Option<EventType>) -> bool {
+        self.types[type_index(event_type)]
+    }
+
+    /// Adds what `filter` leaves out.
+    pub(super) fn add(&mut self, filter: &Filter) {
+        let all = EventType::ALL.into_iter().map(Some).chain([None]);
+        let some_pids = filter.parts().pids.is_some();
+        for event_type in all {
+            let left_out = some_pids || !filter.passes_all_of(event_type);
+            self.types[type_index(event_type)] |= left_out;
+        }
+    }
 }
 
 impl Report {
-    /// Whether nothing is missing: no gap, and no end without a beginning is to be explained by one.
+    /// Whether nothing is missing: no gap, nothing that a recorder left out or the history does not keep.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.gaps.is_empty()
+        self.gaps.is_empty() && !self.left_out.by_recorder && !self.not_kept && !self.log_missing
     }
 
     /// Events that are known to be lost.
@@ -101,10 +136,52 @@ pub struct Source {
     pub boot_id: Option<String>,
     /// Whose events were seen.
     pub scope: Option<String>,
+    /// What its recorder left out.
+    pub filter: Filter,
     /// When watching began; `None` for the time of the first item.
     pub from_unix_ns: Option<i64>,
-    /// When it ended; `None` for the time of the last item.
+    /// When it ended, or was last known to go on; `None` for the time of the last item.
     pub to_unix_ns: Option<i64>,
+    /// The beginning by `CLOCK_BOOTTIME`, where known: how long somebody watched is measured on it.
+    pub from_boot_ns: Option<u64>,
+    /// The end by `CLOCK_BOOTTIME`.
+    pub to_boot_ns: Option<u64>,
+    /// How it ended.
+    pub end: SourceEnd,
+    /// The GPUs that were watched, whether anything happened to them or not.
+    pub gpus: Vec<GpuId>,
+    /// Those of them that came later, and when by `CLOCK_BOOTTIME`.
+    pub came_later: Vec<(GpuId, u64)>,
+    /// Stretches, by `CLOCK_BOOTTIME`, of which nothing is kept.
+    pub not_kept: Vec<(u64, u64)>,
+}
+
+/// How a source ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SourceEnd {
+    /// Nobody says.
+    #[default]
+    Unknown,
+    /// It goes on.
+    Live,
+    /// It ended as it should.
+    Closed,
+    /// It was killed: it went on at least up to its last sign of life.
+    Killed,
+}
+
+impl SourceEnd {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Live => "live",
+            Self::Closed => "closed",
+            Self::Killed => "killed",
+        }
+    }
 }
 
 /// How many events of each type.
@@ -160,8 +237,12 @@ pub struct GpuSummary {
     pub types: TypeCounts,
     /// Resets that began or, where that was not seen, ended.
     pub resets: u64,
-    /// Time from the beginning to the end of resets of which both were seen.
+    /// How many of them were seen to begin and to end.
+    pub resets_timed: u64,
+    /// How long those took.
     pub down_ns: u64,
+    /// How long it was watched: what is said of it is of this time.
+    pub watched_ns: u64,
     /// Time throttled, at most.
     pub throttled_ns: u64,
     /// Throttle interrupts that the driver counted between the first and the last event.
@@ -172,13 +253,15 @@ pub struct GpuSummary {
     pub lost: u64,
 }
 
-/// A process: its number and name. A number may be used again; the name is the last one told.
+/// A process: a number comes again, in another boot and in another life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Who {
     /// Which boot of the machine, counted from 0: in another, the same number is another process.
     pub boot: u32,
     /// Thread group id, 0 where no process is told.
     pub pid: u32,
+    /// Which life of it.
+    pub life: Life,
 }
 
 /// The first of a list, and what is not in it.
@@ -208,9 +291,11 @@ pub struct ProcessSummary {
     pub last_unix_ns: i64,
     /// How long it used a GPU: the longest of its GPUs. `None` where beginning or end was not seen.
     pub lived_ns: Option<u64>,
+    /// Events were missing between that beginning and that end: they may be of two lives.
+    pub lived_guessed: bool,
     /// It was not seen to end.
     pub open: bool,
-    /// How long its queues were off a GPU, over all GPUs and evictions.
+    /// How long its queues were off a GPU: evictions nest, and each moment counts once for each GPU.
     pub evicted_ns: u64,
 }
 
@@ -220,8 +305,10 @@ pub struct ProcessSummary {
 pub struct SpanSummary {
     /// Which kind.
     pub kind: SpanKind,
-    /// Those of which both beginning and end were seen, with failed ones.
+    /// Those of which both beginning and end were seen, with failed ones. Of evictions, which nest, the outermost.
     pub durations: Durations,
+    /// Of some source beginnings or ends were left out, so that they are not paired.
+    pub unpaired_by_filter: bool,
     /// How many by outcome, those that there are.
     pub outcomes: Vec<(Outcome, u64)>,
 }
@@ -249,7 +336,9 @@ pub struct CauseSummary {
     pub cause: Option<&'static str>,
     /// How many.
     pub resets: u64,
-    /// How long GPUs were down.
+    /// How many of them were seen to begin and to end.
+    pub timed: u64,
+    /// How long those took.
     pub down_ns: u64,
 }
 
@@ -267,6 +356,8 @@ pub struct ResetSummary {
     pub cause: gpuev::span::Cause,
     /// How long it took, where beginning and end were seen.
     pub down_ns: Option<u64>,
+    /// Events were missing in between.
+    pub across_gap: bool,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -281,6 +372,8 @@ pub struct ThrottleSummary {
     pub events: u64,
     /// GPUs with it.
     pub gpus: u64,
+    /// How long those were watched.
+    pub watched_ns: u64,
     /// Time throttled over all GPUs, at most.
     pub throttled_ns: u64,
 }
@@ -353,7 +446,7 @@ pub struct EvictionSummary {
     pub evictions: u64,
     /// How often a restore had to be tried again.
     pub reschedules: u64,
-    /// Those of which the end was seen.
+    /// Those of which the end was seen, the outermost: evictions nest.
     pub durations: Durations,
 }
 

@@ -24,10 +24,9 @@ impl Display for Text<'_> {
             writeln!(f, "! {warning}")?;
         }
         if !report.timeline.is_empty() {
-            let curve = resampled(&report.timeline.events(), CURVE);
-            let buckets = report.timeline.len().div_ceil(CURVE) as u64;
-            let width = report.timeline.width_ns().unsigned_abs().saturating_mul(buckets);
-            writeln!(f, "\n{}  events, {} a bar", Spark(&curve), Length(width))?;
+            let curve = report.timeline.clone().in_at_most(CURVE);
+            let width = Length(curve.width_ns().unsigned_abs());
+            writeln!(f, "\n{}  events, {width} a bar", Spark(&curve.events()))?;
         }
         sections(report).iter().try_for_each(|section| write_section(f, section))
     }

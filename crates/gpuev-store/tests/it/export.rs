@@ -61,6 +61,7 @@ pub(crate) fn story() -> Vec<Item> {
 /// Who recorded it, in names that want to be something else.
 fn session() -> Session {
     let mut session = items::session();
+    session.uid = "0123456789abcdef0123456789abcdef".parse().unwrap();
     session.host = Some("node\"17\\".to_owned());
     session.boot_id = Some("4e9d".to_owned());
     session.recorder = "gpuev".to_owned();
@@ -158,7 +159,7 @@ fn ndjson_is_that_of_every_other_output() {
     }
     let found = text(ExportFormat::Ndjson, &story());
     let (session, records) = found.split_once('\n').unwrap();
-    assert!(session.starts_with(r#"{"v":1,"record":"session","host":"node\"17\\","#), "{session}");
+    assert!(session.starts_with(r#"{"v":1,"record":"session","uid":"0123456789abcdef0123456789abcdef","host":"node\"17\\","#), "{session}");
     assert_eq!(records, expected);
     assert_eq!(export_facts(ExportFormat::Ndjson, &story()), facts.as_bytes());
 }

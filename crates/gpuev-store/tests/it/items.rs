@@ -107,7 +107,8 @@ fn a_session_says_where_and_when() {
     session.gpus = vec![(gpu(0), Some("MI300X".to_owned())), (gpu(1), None)];
     Writer::open(&path, &session).unwrap().close().unwrap();
     let mut recorded = History::open(&path).unwrap().sessions().unwrap().remove(0).session;
-    assert!(recorded.ended.take().is_some());
+    assert!(recorded.ended.is_some());
+    assert_eq!(recorded.alive.take(), recorded.ended.take());
     assert_eq!(recorded, session);
 }
 

@@ -14,4 +14,5 @@ mod refused;
 mod replay;
 mod report;
 mod retention;
+mod session;
 mod versions;

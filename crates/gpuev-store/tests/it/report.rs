@@ -1,6 +1,7 @@
 //! Reports are held against what the simulator knows it emitted, and against files.
 
 mod golden;
+mod model;
 mod packed;
 mod period;
 mod stream;
@@ -37,13 +38,7 @@ fn of_a_history_it_is_that_of_its_items() {
     let history = History::open(&path).unwrap();
     let session = history.sessions().unwrap().remove(0).session;
     let mut reporter = Reporter::new(Options::default());
-    reporter.begin(Source {
-        name: path.display().to_string(),
-        scope: session.scope,
-        from_unix_ns: Some(session.started.unix_ns),
-        to_unix_ns: session.ended.map(|ended| ended.unix_ns),
-        ..Source::default()
-    });
+    reporter.begin(history.sources().unwrap().remove(0).1);
     stream.items.iter().for_each(|item| reporter.push(item));
     let whole = history.report(&Query::new(), Options::default()).unwrap();
     assert_eq!(whole.json(), reporter.finish().json());

@@ -26,10 +26,14 @@ fn every_version_is_read_and_goes_on() {
         assert_eq!(read(&fixture(version), &Query::new()), all_kinds(), "version {version}");
         let (_folder, path) = folder();
         std::fs::copy(fixture(version), &path).unwrap();
+        let before = History::open(&path).unwrap().sessions().unwrap();
         let mut writer = Writer::open(&path, &session()).unwrap();
         writer.append(&fault(0, 1, 7)).unwrap();
         writer.append_note(&note(1_001, Some(0))).unwrap();
         writer.close_import().unwrap();
+        // A session that had no id has the same one before and after.
+        let after = History::open(&path).unwrap().sessions().unwrap();
+        assert_eq!(after[..before.len()], before);
         let notes = notes(&History::open(&path).unwrap(), &Query::new());
         let last = notes.last().unwrap();
         assert_eq!(last.event, Some(last.place.item - 1), "version {version}: {notes:?}");

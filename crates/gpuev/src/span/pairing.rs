@@ -8,6 +8,8 @@ use crate::event::{
     Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, tid_of,
 };
 
+use crate::{Life, Lives};
+
 use super::key::{GpuKey, Key, Seeds};
 use super::open::{OpenSpans, Place};
 use super::{Cause, Outcome, Span, SpanData, SpanKind};
@@ -97,6 +99,7 @@ pub struct Spans {
     limits: Limits,
     open: OpenSpans,
     held: VecDeque<Held>,
+    lives: Lives,
     /// By GPU: until when events may be missing.
     blind_until: HashMap<GpuKey, u64, Seeds>,
     /// The latest time of receipt.
@@ -146,6 +149,7 @@ impl Spans {
             limits,
             open: OpenSpans::default(),
             held: VecDeque::new(),
+            lives: Lives::default(),
             blind_until: HashMap::default(),
             now_ns: 0,
             deadline_ns: u64::MAX,
@@ -173,7 +177,8 @@ impl Spans {
         mut done: impl FnMut(Span),
     ) {
         self.advance(facts.time.received_boot_ns, &mut done);
-        match role(facts, record) {
+        let life = self.see(facts, record);
+        match role(facts, record, life) {
             Some(Role::Start(mut span)) => self.start(&mut span, facts.time, &mut done),
             Some(Role::End(end)) => self.end(&end, facts.time, &mut done),
             Some(Role::Reschedule(span)) => self.reschedule(&span),
@@ -181,9 +186,40 @@ impl Spans {
         }
     }
 
+    /// Gives the span that begins or ends with an event whose other half is not wanted: [`Outcome::Filtered`].
+    pub fn push_alone(
+        &mut self,
+        facts: &EventFacts<'_>,
+        record: &Record<'_>,
+        mut done: impl FnMut(Span),
+    ) {
+        let life = self.see(facts, record);
+        match role(facts, record, life) {
+            Some(Role::Start(span) | Role::End(End { span, .. })) => {
+                done(Span { outcome: Outcome::Filtered, ..span });
+            }
+            Some(Role::Reschedule(_)) | None => {}
+        }
+    }
+
+    /// Takes note of whose life begins or ends with an event that is not to be paired; gives the life that it is of.
+    pub fn see(&mut self, facts: &EventFacts<'_>, record: &Record<'_>) -> Life {
+        let now_ns = facts.time.received_boot_ns;
+        let life = |pid| self.lives.of(facts.gpu, pid, record.event_type(), now_ns);
+        facts.owner_in(record).map(life).unwrap_or_default()
+    }
+
+    /// What follows is of this boot of a machine: the same pid is the same process only in one. What is open has
+    /// no end.
+    pub fn begin(&mut self, boot: u32, done: impl FnMut(Span)) {
+        self.finish(done);
+        self.lives.begin(boot);
+    }
+
     /// Takes the next gap of the stream.
     pub fn push_gap(&mut self, gap: &Gap, mut done: impl FnMut(Span)) {
         self.advance(gap.to_boot_ns, &mut done);
+        self.lives.gap(gap);
         self.gap(gap, &mut done);
     }
 
@@ -193,7 +229,8 @@ impl Spans {
         for kind in SpanKind::ALL {
             self.expire_where(kind, Outcome::Open, |_| true, &mut done);
         }
-        *self = Self::new(self.limits);
+        self.blind_until.clear();
+        (self.now_ns, self.deadline_ns) = (0, u64::MAX);
     }
 
     /// What is open now, by kind and age; [`Outcome::Open`].
@@ -208,6 +245,7 @@ impl Spans {
         let key = Key::of(span);
         if let Some(held) = self.take_held(&key, time.boot_ns) {
             close(span, &held.end);
+            span.nested = self.is_nested(span.kind(), &key);
             return done(*span);
         }
         let kind = span.kind();
@@ -231,14 +269,21 @@ impl Spans {
             self.process_over(&end.span, done);
         }
         let began = |span: &Span| span.start.is_some_and(|start| start.boot_ns <= time.boot_ns);
+        let kind = end.span.kind();
         if let Some(mut span) = self.open.take(&end.key, began) {
             close(&mut span, end);
+            span.nested = self.is_nested(kind, &end.key);
             done(span);
         } else if time.clock == Clock::Driver && self.limits.reorder_ns > 0 {
             self.hold(Held { end: *end, boot_ns: time.boot_ns, since_ns: self.now_ns }, done);
         } else {
             done(end.span);
         }
+    }
+
+    /// Only evictions go on within one another.
+    fn is_nested(&self, kind: SpanKind, key: &Key) -> bool {
+        kind == SpanKind::QueueEviction && self.open.newest(key).is_some()
     }
 
     fn reschedule(&mut self, seen: &Span) {
@@ -320,7 +365,8 @@ impl Spans {
     fn expire(&mut self, place: Option<Place>, outcome: Outcome, done: Done<'_>) {
         if let Some(place) = place {
             let span = self.open.remove(place);
-            done(Span { outcome, ..span });
+            let nested = self.is_nested(span.kind(), &Key::of(&span));
+            done(Span { outcome, nested, ..span });
         }
     }
 
@@ -376,6 +422,7 @@ impl Spans {
 fn close(span: &mut Span, end: &End) {
     let End { span: told, outcome, .. } = end;
     (span.end, span.outcome) = (told.end, *outcome);
+    span.across_gap |= told.life.is_shared;
     span.doubtful |= told.doubtful;
     if span.process == Comm::NONE {
         span.process = told.process;
@@ -394,7 +441,7 @@ fn close(span: &mut Span, end: &End) {
 }
 
 #[inline]
-fn role(facts: &EventFacts<'_>, record: &Record<'_>) -> Option<Role> {
+fn role(facts: &EventFacts<'_>, record: &Record<'_>, life: Life) -> Option<Role> {
     let data = EventData::of(record);
     Some(match data {
         EventData::PreReset { .. }
@@ -404,28 +451,30 @@ fn role(facts: &EventFacts<'_>, record: &Record<'_>) -> Option<Role> {
         | EventData::ProcessStart => Role::Start(Span {
             start: Some(facts.time),
             outcome: Outcome::Open,
-            ..half(facts, record, span_data(data)?)
+            ..half(facts, record, (life, span_data(data)?))
         }),
         EventData::PostReset { .. }
         | EventData::PageFaultEnd { .. }
         | EventData::MigrateEnd { .. }
         | EventData::QueueRestore { rescheduled: false, .. }
         | EventData::ProcessEnd => {
-            let span = Span { end: Some(facts.time), ..half(facts, record, span_data(data)?) };
+            let span =
+                Span { end: Some(facts.time), ..half(facts, record, (life, span_data(data)?)) };
             Role::End(End { key: Key::of(&span), span, outcome: outcome(data) })
         }
         EventData::QueueRestore { rescheduled: true, .. } => {
-            Role::Reschedule(half(facts, record, span_data(data)?))
+            Role::Reschedule(half(facts, record, (life, span_data(data)?)))
         }
         _ => return None,
     })
 }
 
 /// A span without start and end.
-fn half(facts: &EventFacts<'_>, record: &Record<'_>, data: SpanData) -> Span {
+fn half(facts: &EventFacts<'_>, record: &Record<'_>, (life, data): (Life, SpanData)) -> Span {
     Span {
         gpu: facts.gpu,
         pid: facts.pid_in(record),
+        life,
         tid: tid_of(record),
         process: facts.process_in(record).map_or(Comm::NONE, Comm::new),
         start: None,
@@ -433,6 +482,7 @@ fn half(facts: &EventFacts<'_>, record: &Record<'_>, data: SpanData) -> Span {
         outcome: Outcome::StartMissing,
         doubtful: facts.doubtful,
         across_gap: false,
+        nested: false,
         data,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -42,22 +43,20 @@ pub(super) fn run(args: &TestArgs) -> Outcome {
     let rules = args.rules.load()?;
     let query = args.period.query()?;
     let history = History::open(&args.history)?;
-    let sessions = history.sessions()?;
     let mut trial = Trial::new(args.json, rules);
     let mut entries = history.entries(&query);
     while let Some(entry) = entries.next_entry()? {
-        let id = entry.place().session;
-        let session = sessions.iter().find(|session| session.id == id);
         match entry {
+            Entry::Session(recorded) => {
+                trial.pipeline.answer_from(history.processes(recorded.id)?);
+                trial.session = Some(recorded);
+            }
             Entry::Note(note) => {
-                trial.enter(session, note.at)?;
+                trial.enter(note.at)?;
                 trial.notice(&note)?;
             }
             Entry::Item(_, item) => {
-                if trial.session.replace(id) != Some(id) {
-                    trial.pipeline.answer_from(history.processes(id)?);
-                }
-                trial.enter(session, moment(&item))?;
+                trial.enter(moment(&item))?;
                 trial.push(&item)?;
             }
         }
@@ -71,8 +70,10 @@ struct Trial {
     pipeline: Pipeline,
     /// Where the clock of the recording stands.
     now: Option<Anchor>,
-    session: Option<i64>,
-    boot_id: String,
+    /// The session that goes on.
+    session: Option<Arc<RecordedSession>>,
+    /// The boot that the engine is in.
+    boot: Option<u32>,
     json: bool,
     out: BufWriter<io::StdoutLock<'static>>,
     items: u64,
@@ -92,7 +93,7 @@ impl Trial {
             pipeline: Pipeline::replay(&nowhere, &config.events),
             now: None,
             session: None,
-            boot_id: String::new(),
+            boot: None,
             json,
             out: BufWriter::new(io::stdout().lock()),
             items: 0,
@@ -101,15 +102,15 @@ impl Trial {
         }
     }
 
-    /// What follows is of this session and this moment. Another boot has another clock.
-    fn enter(&mut self, session: Option<&RecordedSession>, at: Anchor) -> Result<(), Failure> {
-        let boot_id = session.and_then(|s| s.session.boot_id.clone()).unwrap_or_default();
-        if self.now.is_none() {
-            self.boot_id = boot_id;
-        } else if boot_id != self.boot_id {
-            let state = self.engine.state(&self.boot_id);
-            let changes = self.engine.restore(state, &boot_id, at.boot_ns, at.unix_ns);
-            self.boot_id = boot_id;
+    /// What follows is of this moment in the present session. Another boot has another clock.
+    fn enter(&mut self, at: Anchor) -> Result<(), Failure> {
+        let boot = self.session.as_ref().map(|recorded| recorded.boot);
+        let before = self.boot.replace(boot.unwrap_or(0));
+        if let (Some(before), Some(boot)) = (before, boot)
+            && before != boot
+        {
+            let state = self.engine.state(&before.to_string());
+            let changes = self.engine.restore(state, &boot.to_string(), at.boot_ns, at.unix_ns);
             self.now = None;
             self.tell(&changes)?;
         }

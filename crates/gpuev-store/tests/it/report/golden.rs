@@ -22,6 +22,7 @@ fn example() -> Report {
         scope: Some("all processes: root".into()),
         from_unix_ns: Some(Stream::unix_ns(0)),
         to_unix_ns: Some(Stream::unix_ns(90_000_000_000)),
+        ..Source::default()
     });
     stream.items.iter().for_each(|item| reporter.push(item));
     reporter.finish()

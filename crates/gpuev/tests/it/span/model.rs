@@ -1,7 +1,7 @@
 //! The pairing against a slow and obvious one, on random streams.
 
 use gpuev::span::{Limits, Outcome, Span, SpanData, SpanKind, Spans};
-use gpuev::{Clock, EventData, Gap, GapCause, GpuId, Item};
+use gpuev::{Clock, EventData, Gap, GapCause, GpuId, Item, Life, Lives};
 use proptest::prelude::*;
 
 use super::{event, gap, gpu};
@@ -13,6 +13,8 @@ struct Model {
     held: Vec<(u64, Outcome, Span)>,
     blind: Vec<(GpuId, u64)>,
     now: u64,
+    /// Tested by themselves.
+    lives: Lives,
 }
 
 fn identity(span: &Span) -> String {
@@ -32,6 +34,11 @@ fn recurs(kind: SpanKind) -> bool {
     !matches!(kind, SpanKind::Reset | SpanKind::Process)
 }
 
+/// Whether both are evictions of the same key.
+fn around(one: &Span, other: &Span) -> bool {
+    other.kind() == SpanKind::QueueEviction && identity(one) == identity(other)
+}
+
 impl Model {
     fn timeout(&self, kind: SpanKind) -> u64 {
         match kind {
@@ -45,7 +52,20 @@ impl Model {
 
     fn expire(&mut self, outcome: Outcome, which: impl Fn(u64, &Span) -> bool) -> Vec<Span> {
         let gone = self.open.extract_if(.., |(at, span)| which(*at, span));
-        gone.map(|(_, span)| Span { outcome, ..span }).collect()
+        let gone: Vec<Span> = gone.map(|(_, span)| Span { outcome, ..span }).collect();
+        // One after the other, the oldest first.
+        let later =
+            |place: usize, span: &Span| gone[place + 1..].iter().any(|one| around(one, span));
+        let nested = |(place, span): (usize, &Span)| Span {
+            nested: later(place, span) || self.has(span),
+            ..*span
+        };
+        gone.iter().enumerate().map(nested).collect()
+    }
+
+    /// Whether an eviction is open around `span`, which is one.
+    fn has(&self, span: &Span) -> bool {
+        self.open.iter().any(|(_, other)| around(other, span))
     }
 
     fn advance(&mut self, now: u64) -> Vec<Span> {
@@ -63,6 +83,8 @@ impl Model {
     }
 
     fn push(&mut self, item: &Item, half: Option<(Span, Option<Outcome>)>) -> Vec<Span> {
+        let life = self.life(item);
+        let half = half.map(|(span, outcome)| (Span { life, ..span }, outcome));
         match (item, half) {
             (Item::Gap(gap), _) => self.gap(gap),
             (Item::Event(event), None) => {
@@ -92,6 +114,20 @@ impl Model {
         }
     }
 
+    fn life(&mut self, item: &Item) -> Life {
+        match item {
+            Item::Event(event) => {
+                let now = event.time.received_boot_ns;
+                let life = |pid| self.lives.of(event.gpu, pid, event.event_type(), now);
+                event.facts().owner_in(&event.record()).map(life).unwrap_or_default()
+            }
+            Item::Gap(gap) => {
+                self.lives.gap(gap);
+                Life::default()
+            }
+        }
+    }
+
     fn process_over(&mut self, seen: Span) -> Vec<Span> {
         if seen.kind() != SpanKind::Process {
             return Vec::new();
@@ -110,19 +146,24 @@ impl Model {
         if let Some(&(since, outcome, end)) = earliest {
             let at = self.held.iter().position(|held| *held == (since, outcome, end)).unwrap();
             self.held.remove(at);
-            return vec![joined(span, end, outcome)];
+            let nested = self.has(&span);
+            return vec![Span { nested, ..joined(span, end, outcome) }];
         }
         let mut done = self.process_over(span);
         let nesting = if recurs(span.kind()) { self.limits.nesting } else { 1 };
         let same = |other: &Span| identity(other) == identity(&span);
         if self.open.iter().filter(|(_, other)| same(other)).count() >= nesting as usize {
             let oldest = self.open.iter().position(|(_, other)| same(other)).unwrap();
-            done.push(Span { outcome: Outcome::Superseded, ..self.open.remove(oldest).1 });
+            let oldest = self.open.remove(oldest).1;
+            let nested = self.has(&oldest);
+            done.push(Span { outcome: Outcome::Superseded, nested, ..oldest });
         }
         let kind = |other: &Span| other.kind() == span.kind();
         if self.open.iter().filter(|(_, other)| kind(other)).count() >= self.limits.open_per_kind {
             let oldest = self.open.iter().position(|(_, other)| kind(other)).unwrap();
-            done.push(Span { outcome: Outcome::Capacity, ..self.open.remove(oldest).1 });
+            let oldest = self.open.remove(oldest).1;
+            let nested = self.has(&oldest);
+            done.push(Span { outcome: Outcome::Capacity, nested, ..oldest });
         }
         span.across_gap = self.blind.iter().any(|(gpu, until)| *gpu == span.gpu && began <= *until);
         self.open.push((self.now, span));
@@ -136,7 +177,10 @@ impl Model {
             identity(start) == identity(&end) && start.start.unwrap().boot_ns <= at.boot_ns
         });
         match newest {
-            Some(index) => done.push(joined(self.open.remove(index).1, end, outcome)),
+            Some(index) => {
+                let joined = joined(self.open.remove(index).1, end, outcome);
+                done.push(Span { nested: self.has(&joined), ..joined });
+            }
             None if at.clock == Clock::Driver => self.held.push((self.now, outcome, end)),
             None => done.push(end),
         }
@@ -161,16 +205,16 @@ impl Model {
         done
     }
 
-    fn finish(self) -> Vec<Span> {
-        let held = self.held.into_iter().map(|(_, _, span)| span);
-        let open = self.open.into_iter().map(|(_, span)| Span { outcome: Outcome::Open, ..span });
-        held.chain(open).collect()
+    fn finish(mut self) -> Vec<Span> {
+        let open = self.expire(Outcome::Open, |_, _| true);
+        self.held.into_iter().map(|(_, _, span)| span).chain(open).collect()
     }
 }
 
 fn joined(mut span: Span, end: Span, outcome: Outcome) -> Span {
     span.end = end.end;
     span.outcome = outcome;
+    span.across_gap |= end.life.is_shared;
     if span.process.bytes().is_none() {
         span.process = end.process;
     }
@@ -277,7 +321,14 @@ proptest! {
         let limits = small_limits();
         let mut spans = Spans::new(limits);
         let mut model =
-            Model { limits, open: Vec::new(), held: Vec::new(), blind: Vec::new(), now: 0 };
+            Model {
+                limits,
+                open: Vec::new(),
+                held: Vec::new(),
+                blind: Vec::new(),
+                now: 0,
+                lives: Lives::default(),
+            };
         let mut now = 1_000_000;
         for step in &steps {
             now += step.after;
