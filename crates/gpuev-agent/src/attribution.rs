@@ -19,6 +19,13 @@ const BELIEVED_NS: u64 = 30_000_000_000;
 /// That nobody was found is believed for so long: asking costs a hundred microseconds.
 const ABSENCE_BELIEVED_NS: u64 = 1_000_000_000;
 
+/// Events of a process that ended are read at most so long after its end: what comes later is of another process
+/// with its number.
+const LATE_NS: u64 = 1_000_000_000;
+
+/// `/proc` tells when a process began in hundredths of a second.
+const START_TICK_NS: u64 = 10_000_000;
+
 /// Pids that are remembered; the oldest goes. About 2 KB each.
 const REMEMBERED: usize = 4096;
 
@@ -51,7 +58,7 @@ struct Known {
     name: Comm,
     who: Attributed,
     looked_boot_ns: u64,
-    ended: bool,
+    ended_boot_ns: Option<u64>,
 }
 
 impl Attribution {
@@ -87,7 +94,7 @@ impl Attribution {
             Some(EventType::ProcessStart) => self.begin(pid, name, now_ns),
             Some(EventType::ProcessEnd) => {
                 let who = self.find(pid, name, now_ns);
-                self.end(pid, name);
+                self.end(pid, name, now_ns);
                 who
             }
             _ => self.find(pid, name, now_ns),
@@ -120,9 +127,12 @@ impl Attribution {
 
     /// Who `pid` is, under `name` where one is known.
     pub fn find(&mut self, pid: u32, name: Comm, now_ns: u64) -> Attributed {
+        if let Some(known) = self.known.get_mut(&pid) {
+            known.retain(|known| !known.is_over(now_ns));
+        }
         let known = self.known.get(&pid).and_then(|known| known.iter().find(|k| k.name == name));
         if let Some(known) = known
-            && (known.ended || known.is_believed(now_ns))
+            && (known.ended_boot_ns.is_some() || known.is_believed(now_ns))
         {
             return known.who.clone();
         }
@@ -135,7 +145,7 @@ impl Attribution {
     /// A new life of the number: what is known of an old one does not hold.
     fn begin(&mut self, pid: u32, name: Comm, now_ns: u64) -> Attributed {
         if let Some(known) = self.known.get_mut(&pid) {
-            known.retain(|known| !known.ended && known.name != name);
+            known.retain(|known| known.ended_boot_ns.is_none() && known.name != name);
         }
         let who = self.look_up(pid, name, now_ns);
         self.remember(pid, name, who.clone(), now_ns);
@@ -143,29 +153,36 @@ impl Attribution {
     }
 
     /// The process ends; events of it may follow, and only what is known answers them.
-    fn end(&mut self, pid: u32, name: Comm) {
+    fn end(&mut self, pid: u32, name: Comm, now_ns: u64) {
         let Some(known) = self.known.get_mut(&pid) else { return };
         let ended = known.iter().find(|known| known.name == name).and_then(Known::host_pid);
         for known in known {
-            known.ended |= known.name == name || (ended.is_some() && known.host_pid() == ended);
+            if known.name == name || (ended.is_some() && known.host_pid() == ended) {
+                known.ended_boot_ns = known.ended_boot_ns.or(Some(now_ns));
+            }
         }
     }
 
     fn look_up(&self, pid: u32, name: Comm, now_ns: u64) -> Attributed {
+        let was_there = |process: &Process| {
+            process.start_boot_ns.is_none_or(|began| began <= now_ns.saturating_add(START_TICK_NS))
+        };
         if let Some(recorded) = &self.recorded {
-            return recorded.get(&pid).map(|all| among(all, name)).unwrap_or_default();
+            let all = recorded.get(&pid).map(Vec::as_slice).unwrap_or_default();
+            let before = all.iter().filter(|process| was_there(process)).cloned();
+            return among(&before.collect::<Vec<_>>(), name);
         }
         match self.processes.resolve(pid, name) {
             Resolution::Exact(pid) => {
-                let process = self.processes.describe(pid).map(Arc::new);
+                // By now another process may have the number.
+                let process = self.processes.describe(pid).filter(was_there).map(Arc::new);
                 Attributed { process, ambiguous: false }
             }
             Resolution::Candidates(pids) => {
                 let started = |process: &Process| process.start_boot_ns.unwrap_or(0);
                 let candidates = pids.into_iter().filter_map(|pid| self.processes.describe(pid));
                 // Whoever began last is the least likely to have been quiet all the time.
-                let likeliest =
-                    candidates.filter(|process| started(process) <= now_ns).max_by_key(started);
+                let likeliest = candidates.filter(was_there).max_by_key(started);
                 Attributed { ambiguous: likeliest.is_some(), process: likeliest.map(Arc::new) }
             }
             Resolution::Unknown => Attributed::default(),
@@ -194,12 +211,13 @@ impl Attribution {
             self.order.push_back(pid);
         }
         let known = self.known.entry(pid).or_default();
-        let ended = known.iter().any(|k| k.name == name && k.ended);
+        let same = known.iter().find(|k| k.name == name);
+        let ended_boot_ns = same.and_then(|known| known.ended_boot_ns);
         known.retain(|known| known.name != name);
         if known.len() >= NAMES_OF_A_PID {
             known.remove(0);
         }
-        known.push(Known { name, who, looked_boot_ns: now_ns, ended });
+        known.push(Known { name, who, looked_boot_ns: now_ns, ended_boot_ns });
     }
 
     /// Looks up every process that uses a GPU and is not known, under each number that an event may call it.
@@ -208,7 +226,8 @@ impl Attribution {
             return;
         }
         for kfd in self.processes.kfd() {
-            let seen = |known: &&Known| known.host_pid() == Some(kfd.pid) && !known.ended;
+            let seen =
+                |known: &&Known| known.host_pid() == Some(kfd.pid) && known.ended_boot_ns.is_none();
             if self.known.get(&kfd.pid).is_some_and(|known| known.iter().any(|k| seen(&k))) {
                 continue;
             }
@@ -218,7 +237,9 @@ impl Attribution {
             numbers.extend(process.namespace_pids.last().filter(|inner| **inner != process.pid));
             for number in numbers {
                 let shared = self.known.get(&number).is_some_and(|known| {
-                    known.iter().any(|k| k.name == process.name && k.is_someone() && !k.ended)
+                    known.iter().any(|k| {
+                        k.name == process.name && k.is_someone() && k.ended_boot_ns.is_none()
+                    })
                 });
                 let who = Attributed { process: Some(Arc::clone(&process)), ambiguous: shared };
                 self.remember(number, process.name, who, now_ns);
@@ -244,6 +265,11 @@ impl Known {
 
     fn host_pid(&self) -> Option<u32> {
         Some(self.who.process.as_ref()?.pid)
+    }
+
+    /// What comes with its number is no more of it.
+    fn is_over(&self, now_ns: u64) -> bool {
+        self.ended_boot_ns.is_some_and(|ended| now_ns > ended.saturating_add(LATE_NS))
     }
 
     fn is_believed(&self, now_ns: u64) -> bool {

@@ -11,7 +11,7 @@ use gpuev::health::Health;
 use gpuev::process::Process;
 use gpuev::span::{Limits, Span, Spans};
 use gpuev::time::Anchor;
-use gpuev::{Bdf, Comm, Event, EventType, Gap, GapCause, Gpu, GpuId, Item, Machine, Result};
+use gpuev::{Bdf, Comm, Event, EventType, Gap, GapCause, Gpu, GpuId, Item, Life, Machine, Result};
 
 use crate::aggregate::{Aggregator, Told};
 use crate::attribution::{Attributed, Attribution};
@@ -129,14 +129,19 @@ impl Pipeline {
     fn event(&mut self, event: &Event, out: Out<'_>) {
         let record = event.record();
         let mode = event.event_type().map(|event_type| self.modes.mode(event_type));
-        if mode == Some(EventMode::Off) {
+        let is_off = mode == Some(EventMode::Off);
+        let pairs = !is_off && self.pairs(event.event_type());
+        if !pairs {
+            self.spans.see(&event.facts(), &record);
+        }
+        if is_off {
             return;
         }
         self.anchor = Anchor { boot_ns: event.time.boot_ns, unix_ns: event.time.unix_ns };
         let mut over = Vec::new();
         let told = self.aggregator.event(event, &record, &mut |told| over.push(told));
         let mut spans = Vec::new();
-        if self.pairs(event.event_type()) {
+        if pairs {
             self.spans.push_decoded(&event.facts(), &record, |span| spans.push(span));
         }
         // Also where it is only counted: starts and ends of processes must not be missed.
@@ -150,7 +155,8 @@ impl Pipeline {
             let severity = event.severity();
             let health = self.health.as_mut().and_then(|h| h.on_event(event.gpu, severity));
             let what = What::Event(event.clone());
-            out(signal(what, event.gpu, self.anchor, who, health));
+            let life = event.pid().map(|pid| self.spans.life(event.gpu, pid)).unwrap_or_default();
+            out(Signal { life, ..signal(what, event.gpu, self.anchor, who, health) });
         }
         if !spans.is_empty() {
             self.tell_spans(spans, told, event.time.received_boot_ns, out);
@@ -205,7 +211,8 @@ impl Pipeline {
             if singly {
                 let who = self.who(span.pid, span.process, now_ns);
                 let at = self.end_of(&span);
-                out(signal(What::Span(span), span.gpu, at, who, None));
+                let what = What::Span(span);
+                out(Signal { life: span.life, ..signal(what, span.gpu, at, who, None) });
             }
         }
         self.tell_aggregates(over, out);
@@ -225,7 +232,8 @@ impl Pipeline {
                 unix_ns: self.anchor.unix_ns_of(aggregate.to_boot_ns),
             };
             let who = self.who(aggregate.pid, name, aggregate.to_boot_ns);
-            out(signal(What::Aggregate(aggregate), gpu, at, who, None));
+            let life = aggregate.pid.map(|pid| self.spans.life(gpu, pid)).unwrap_or_default();
+            out(Signal { life, ..signal(What::Aggregate(aggregate), gpu, at, who, None) });
         }
     }
 
@@ -256,5 +264,6 @@ fn signal(
     health: Option<Arc<Health>>,
 ) -> Signal {
     let Attributed { process, ambiguous } = who;
-    Signal { what, boot_ns: at.boot_ns, unix_ns: at.unix_ns, gpu, process, ambiguous, health }
+    let life = Life::default();
+    Signal { what, boot_ns: at.boot_ns, unix_ns: at.unix_ns, gpu, life, process, ambiguous, health }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gpuev::health::Health;
 use gpuev::process::Process;
 use gpuev::span::Span;
-use gpuev::{Event, EventType, Gap, GpuId, Severity};
+use gpuev::{Event, EventType, Gap, GpuId, Life, Severity};
 
 pub(crate) use note::Noted;
 
@@ -23,6 +23,8 @@ pub struct Signal {
     pub unix_ns: i64,
     /// The GPU that it is about.
     pub gpu: GpuId,
+    /// Which life of its pid it is of: numbers come again.
+    pub life: Life,
     /// The process behind it as it was at that moment, where one is known.
     pub process: Option<Arc<Process>>,
     /// More than one process may be behind the pid that the driver wrote (PID namespaces): `process` is the

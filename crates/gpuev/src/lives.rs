@@ -107,6 +107,14 @@ impl Lives {
         life
     }
 
+    /// The life that `pid` on `gpu` is in, as far as it was seen.
+    #[must_use]
+    pub fn current(&self, gpu: GpuId, pid: u32) -> Life {
+        let known = self.pids.get(&(self.boot, pid));
+        let on = known.and_then(|known| known.on.iter().find(|(one, _)| *one == key(gpu)));
+        on.map(|(_, on)| on.life).unwrap_or_default()
+    }
+
     /// A process may have ended in `gap`, unseen.
     pub fn gap(&mut self, gap: &Gap) {
         let gaps = self.gaps.entry(key(gap.gpu)).or_default();

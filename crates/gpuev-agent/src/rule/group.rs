@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use gpuev::Life;
 use gpuev::message::Printable;
 
 use crate::signal::{Signal, What};
@@ -56,7 +57,9 @@ impl Grouping {
     pub(super) fn write(self, signal: &Signal, out: &mut impl Write) -> fmt::Result {
         match self {
             Self::Gpu => write!(out, "{}", signal.gpu.bdf),
-            Self::Pid => owner(signal).map_or(Ok(()), |number| write!(out, "{number}")),
+            Self::Pid => {
+                owner(signal).map_or(Ok(()), |number| write_pid(number, signal.life, out))
+            }
             Self::Process => write_process(signal, out),
             Self::User => out.write_str(
                 signal.process.as_ref().and_then(|p| p.user.as_deref()).unwrap_or_default(),
@@ -97,6 +100,15 @@ fn owner(signal: &Signal) -> Option<u32> {
         What::Aggregate(aggregate) => aggregate.pid.or(aggregate.tid),
         What::Span(span) => span.pid.or(span.tid),
         _ => None,
+    }
+}
+
+/// A pid that comes again is another process: `7`, then `7 life 2`. Of two at once nobody knows which is which.
+fn write_pid(pid: u32, life: Life, out: &mut impl Write) -> fmt::Result {
+    match (life.is_shared, life.number) {
+        (true, _) => write!(out, "{pid} one of several"),
+        (false, 0) => write!(out, "{pid}"),
+        (false, number) => write!(out, "{pid} life {}", u64::from(number) + 1),
     }
 }
 

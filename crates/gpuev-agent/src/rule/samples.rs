@@ -69,6 +69,7 @@ fn all() -> Vec<Signal> {
         boot_ns: TIME.boot_ns,
         unix_ns: TIME.unix_ns,
         gpu,
+        life: gpuev::Life::default(),
         process: None,
         ambiguous: false,
         health: Some(Arc::new(Health::default())),

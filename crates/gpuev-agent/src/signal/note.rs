@@ -66,6 +66,7 @@ impl Signal {
             boot_ns: note.at.boot_ns,
             unix_ns: note.at.unix_ns,
             gpu: note.gpu,
+            life: gpuev::Life::default(),
             process: None,
             ambiguous: false,
             health: None,

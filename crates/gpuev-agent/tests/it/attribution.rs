@@ -120,3 +120,47 @@ fn a_process_that_nobody_saw_is_not_made_up() {
     assert_eq!(signals[0].process, None);
     assert!(!signals[0].ambiguous);
 }
+
+/// A pid that comes again is another process, also where nobody told of its start.
+#[test]
+fn who_comes_later_with_the_number_of_one_that_ended_is_not_taken_for_it() {
+    use gpuev::process::Process;
+    use gpuev::{Comm, Event, EventFacts, EventTime, GpuId, Item, Machine};
+    use gpuev_agent::{Pipeline, Signal, config::Events};
+
+    let gpu = GpuId {
+        index: 0,
+        bdf: "0000:03:00.0".parse().unwrap(),
+        unique_id: None,
+        partition: 0,
+        kfd_id: 1,
+    };
+    let mut pipeline = Pipeline::replay(&Machine::at("/dev/null"), &Events::default());
+    let second = 1_000_000_000;
+    let process = |host_pid, user: &str, began| {
+        let mut process = Process::known_as(host_pid, Comm::new(b"python3"));
+        (process.user, process.start_boot_ns) = (Some(user.to_owned()), Some(began));
+        (7, process)
+    };
+    pipeline.answer_from([process(4242, "ann", 0), process(5555, "bob", 59 * second)]);
+    let mut of = |at_ns: u64, raw: &[u8]| -> Vec<Signal> {
+        let time = EventTime {
+            boot_ns: at_ns,
+            clock: gpuev::Clock::Receipt,
+            received_boot_ns: at_ns,
+            unix_ns: 0,
+        };
+        let comm = Comm::new(b"python3");
+        let facts = EventFacts { gpu, seq: 0, time, doubtful: false, comm, raw };
+        let mut told = Vec::new();
+        pipeline.push(&Item::Event(Event::from_facts(facts)), &mut |signal| told.push(signal));
+        told.retain(|signal| signal.kind() == "event");
+        told
+    };
+    let user = |signals: &[Signal]| signals[0].process.as_ref().and_then(|one| one.user.clone());
+    let first = of(second, b"1 7:python3");
+    assert_eq!((user(&first).as_deref(), first[0].life.number), (Some("ann"), 0));
+    of(2 * second, b"d 7 python3");
+    let second_life = of(60 * second, b"1 7:python3");
+    assert_eq!((user(&second_life).as_deref(), second_life[0].life.number), (Some("bob"), 1));
+}

@@ -6,6 +6,8 @@
 #![allow(missing_docs)]
 
 mod live;
+mod plain;
+mod sessions;
 mod stream;
 
 use std::ops::ControlFlow;
@@ -27,19 +29,24 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder should be made");
     let path = arguments.get(1).map_or(folder.path().join("bench.db"), PathBuf::from);
     if !path.exists() {
-        write(&path, events);
+        let writer = write(&path, events);
+        let inserts = plain::write(&folder.path().join("plain.db"), events);
+        figure("record to disk, beside plain batched inserts", "Writer", writer / inserts, "times");
         live::record(&folder.path().join("live.db"));
+        sessions::measure(folder.path());
     }
-    summarise(&path);
-    read(&path);
+    let report = summarise(&path);
+    let count = read(&path);
+    figure("summarise, beside a pass that only counts", "report", report / count, "times");
 }
 
 fn figure(what: &str, who: &str, value: f64, unit: &str) {
     println!("figure\t{what}\t{who}\t{value}\t{unit}");
 }
 
+/// CPU seconds.
 #[allow(clippy::cast_precision_loss)] // shown with a few digits
-fn write(path: &Path, events: u64) {
+fn write(path: &Path, events: u64) -> f64 {
     let mut writer = Writer::open(path, &Session::unknown(stream::BOOTED)).expect("it should open");
     let made: Vec<_> = Stream::default().take(200_000).collect();
     let (started, cpu) = (Instant::now(), cpu_seconds());
@@ -51,16 +58,17 @@ fn write(path: &Path, events: u64) {
         left = left.saturating_sub(made.len() as u64);
     }
     writer.close_import().expect("the history should close");
-    let per_event = 1e6 / events as f64;
+    let (per_event, used) = (1e6 / events as f64, cpu_seconds() - cpu);
     figure("record to disk", "Writer", events as f64 / started.elapsed().as_secs_f64(), "events/s");
-    figure("CPU of writing an event", "Writer", (cpu_seconds() - cpu) * per_event, "µs");
+    figure("CPU of writing an event", "Writer", used * per_event, "µs");
     let bytes = std::fs::metadata(path).expect("the history should be there").len();
     figure("size of an event on disk", "Writer", bytes as f64 / events as f64, "bytes");
+    used
 }
 
 /// The best of three, for what else runs is no matter of ours; all three take the same memory.
 #[allow(clippy::cast_precision_loss)] // likewise
-fn summarise(path: &Path) {
+fn summarise(path: &Path) -> f64 {
     // Twice: the first asks for the time before, and what is resident now is the peak from then on.
     let before = peak_memory().and_then(|_| peak_memory());
     let history = History::open(path).expect("the history should open");
@@ -79,10 +87,11 @@ fn summarise(path: &Path) {
     if let Some(bytes) = grown {
         figure("peak memory of a report", "report", bytes as f64 / 1e6, "MB");
     }
+    cpu
 }
 
 #[allow(clippy::cast_precision_loss)] // likewise
-fn read(path: &Path) {
+fn read(path: &Path) -> f64 {
     let history = History::open(path).expect("the history should open");
     let (cpu, mut events) = (cpu_seconds(), 0_u64);
     let count = |_, _: gpuev_store::Row<'_>| {
@@ -90,12 +99,9 @@ fn read(path: &Path) {
         ControlFlow::Continue(())
     };
     history.visit(&Query::new(), count).expect("the history should be readable");
-    figure(
-        "CPU of reading an event's row",
-        "visit",
-        (cpu_seconds() - cpu) * 1e9 / events as f64,
-        "ns",
-    );
+    let used = cpu_seconds() - cpu;
+    figure("CPU of reading an event's row", "visit", used * 1e9 / events as f64, "ns");
+    used
 }
 
 /// Peak resident bytes since it was last asked.

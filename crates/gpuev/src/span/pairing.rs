@@ -8,7 +8,7 @@ use crate::event::{
     Clock, Comm, Event, EventData, EventFacts, EventTime, Gap, GapCause, Item, tid_of,
 };
 
-use crate::{Life, Lives};
+use crate::{GpuId, Life, Lives};
 
 use super::key::{GpuKey, Key, Seeds};
 use super::open::{OpenSpans, Place};
@@ -200,6 +200,12 @@ impl Spans {
             }
             Some(Role::Reschedule(_)) | None => {}
         }
+    }
+
+    /// The life that `pid` on `gpu` is in, as far as it was seen.
+    #[must_use]
+    pub fn life(&self, gpu: GpuId, pid: u32) -> Life {
+        self.lives.current(gpu, pid)
     }
 
     /// Takes note of whose life begins or ends with an event that is not to be paired; gives the life that it is of.

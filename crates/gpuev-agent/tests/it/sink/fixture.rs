@@ -45,6 +45,7 @@ pub(crate) fn signal_of(what: What) -> Signal {
         boot_ns: 5_000_000_000,
         unix_ns: NOON,
         gpu: gpu(3),
+        life: gpuev::Life::default(),
         process: None,
         ambiguous: false,
         health: None,

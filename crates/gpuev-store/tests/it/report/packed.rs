@@ -39,6 +39,8 @@ fn history(path: &Path) {
 fn from_rows_it_is_the_same() {
     let (_folder, path) = folder();
     history(&path);
+    // No version before 4 knows it.
+    sql(&path, "UPDATE session SET alive_boot_ns = NULL, alive_unix_ns = NULL");
     let middle = Stream::unix_ns(20_000_000_000);
     let queries = [
         Query::new(),
