@@ -245,9 +245,10 @@ impl History {
     }
 
     /// Whether the last session was not ended and its log is not beside the file: what it recorded last may be
-    /// in that.
+    /// in that. Who opens a history without a log makes an empty one.
     fn lacks_log(&self, last: &RecordedSession) -> bool {
-        !last.is_live && !last.is_closed && !beside(self.path(), "-wal").exists()
+        let log = std::fs::metadata(beside(self.path(), "-wal"));
+        !last.is_live && !last.is_closed && log.map_or(0, |log| log.len()) == 0
     }
 
     /// A session as a report names where events are from.
