@@ -155,7 +155,8 @@ impl Pipeline {
             let severity = event.severity();
             let health = self.health.as_mut().and_then(|h| h.on_event(event.gpu, severity));
             let what = What::Event(event.clone());
-            let life = event.pid().map(|pid| self.spans.life(event.gpu, pid)).unwrap_or_default();
+            let owner = event.facts().owner_in(&record);
+            let life = owner.map(|pid| self.spans.life(event.gpu, pid)).unwrap_or_default();
             out(Signal { life, ..signal(what, event.gpu, self.anchor, who, health) });
         }
         if !spans.is_empty() {
@@ -232,7 +233,8 @@ impl Pipeline {
                 unix_ns: self.anchor.unix_ns_of(aggregate.to_boot_ns),
             };
             let who = self.who(aggregate.pid, name, aggregate.to_boot_ns);
-            let life = aggregate.pid.map(|pid| self.spans.life(gpu, pid)).unwrap_or_default();
+            let owner = aggregate.pid.or(aggregate.tid);
+            let life = owner.map(|pid| self.spans.life(gpu, pid)).unwrap_or_default();
             out(Signal { life, ..signal(What::Aggregate(aggregate), gpu, at, who, None) });
         }
     }

@@ -64,13 +64,13 @@ pub(crate) fn gap_range_ns(gap: &Gap) -> (i64, i64) {
 }
 
 pub(crate) const INSERT_EVENT: &str = "INSERT INTO event
-    (id, gpu, process, received_boot_ns, unix_ns, raw, type, seq)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    (id, gpu, process, received_boot_ns, unix_ns, raw, type, seq, tid)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 /// Executes [`INSERT_EVENT`]. `id`, `gpu` and `process` are the numbers of the rows.
 pub(crate) fn insert_event(
     insert: &mut rusqlite::CachedStatement<'_>,
-    (id, gpu, process): (i64, i64, Option<i64>),
+    (id, gpu, process, tid): (i64, i64, Option<i64>, Option<u32>),
     event: &Event,
 ) -> rusqlite::Result<()> {
     insert.execute((
@@ -82,6 +82,7 @@ pub(crate) fn insert_event(
         Text(event.raw()),
         event.event_type().map(gpuev::EventType::id),
         event.seq.cast_signed(),
+        tid,
     ))?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use gpuev::process::Process;
 use gpuev::time::Anchor;
-use gpuev::{Error, ErrorKind, Event, EventFacts, EventTime, GpuId, Item, Life, Result};
+use gpuev::{Error, ErrorKind, Event, EventFacts, EventTime, GpuId, Item, Life, Result, tid_of};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::failure::failed;
@@ -445,7 +445,7 @@ impl Writer {
             None => None,
         };
         let mut insert = self.connection.prepare_cached(INSERT_EVENT)?;
-        insert_event(&mut insert, (self.next_item, gpu, process), event)?;
+        insert_event(&mut insert, (self.next_item, gpu, process, tid_of(&record)), event)?;
         let source = SourceKey {
             gpu,
             process: process.unwrap_or(0),

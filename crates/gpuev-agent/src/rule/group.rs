@@ -57,9 +57,7 @@ impl Grouping {
     pub(super) fn write(self, signal: &Signal, out: &mut impl Write) -> fmt::Result {
         match self {
             Self::Gpu => write!(out, "{}", signal.gpu.bdf),
-            Self::Pid => {
-                owner(signal).map_or(Ok(()), |number| write_pid(number, signal.life, out))
-            }
+            Self::Pid => owner(signal).map_or(Ok(()), |number| write_pid(number, signal.life, out)),
             Self::Process => write_process(signal, out),
             Self::User => out.write_str(
                 signal.process.as_ref().and_then(|p| p.user.as_deref()).unwrap_or_default(),

@@ -151,7 +151,8 @@ fn who_comes_later_with_the_number_of_one_that_ended_is_not_taken_for_it() {
             unix_ns: 0,
         };
         let comm = Comm::new(b"python3");
-        let facts = EventFacts { gpu, seq: 0, time, doubtful: false, comm, raw };
+        let pid = Some(7);
+        let facts = EventFacts { gpu, seq: 0, time, doubtful: false, pid, comm, raw };
         let mut told = Vec::new();
         pipeline.push(&Item::Event(Event::from_facts(facts)), &mut |signal| told.push(signal));
         told.retain(|signal| signal.kind() == "event");

@@ -251,8 +251,7 @@ impl Costs {
         if let Some(ns) = took_ns.filter(|_| !span.nested) {
             tally.durations.add(ns);
         }
-        let who =
-            Who { boot, pid: span.pid.or(span.tid).unwrap_or(0), life: span.life };
+        let who = Who { boot, pid: span.pid.or(span.tid).unwrap_or(0), life: span.life };
         match span.data {
             SpanData::Reset { sequence, cause } => self.reset(span, sequence, cause, took_ns),
             SpanData::PageFault { .. } => self.memory.fault(who, span),

@@ -51,12 +51,13 @@ SELECT
     coalesce(event_type.name, 'UNKNOWN') AS type,
     gpu.gpu_index, gpu.bdf, gpu.unique_id, gpu.partition_id,
     process.pid,
+    process.name AS process,
+    event.tid,
     CASE
         WHEN event.type IN (1, 12, 13)
         THEN substr(event.raw, 3 + instr(substr(event.raw, 3),
                                          CASE event.type WHEN 1 THEN ':' ELSE ' ' END))
-        ELSE process.name
-    END AS process,
+    END AS thread,
     event.seq,
     CASE WHEN event.type BETWEEN 5 AND 11 THEN CAST(substr(event.raw, 3) AS INTEGER)
          ELSE event.received_boot_ns END AS boot_ns,
@@ -69,7 +70,6 @@ SELECT
     session.uid AS session,
     event.id - session.item_base AS item,
     process.life,
-    event.tid,
     source.name AS source,
     event.clock_error_ns
 FROM event

@@ -233,6 +233,7 @@ impl Story {
             seq: self.seq,
             time,
             doubtful: false,
+            pid: process.map(|process| process.pid),
             comm: Comm::NONE,
             raw: raw.as_bytes(),
         };
@@ -243,7 +244,7 @@ impl Story {
     fn put(&mut self, process: Option<&Process>, item: Item) {
         let run = self.runs.last_mut().unwrap();
         let wanted = match &item {
-            Item::Event(event) => run.filter.passes(event.gpu, &event.record()),
+            Item::Event(event) => run.filter.passes(&event.facts(), &event.record()),
             Item::Gap(gap) => run.filter.passes_gpu(gap.gpu),
         };
         if wanted {
@@ -303,7 +304,9 @@ impl Asked {
         match item {
             Item::Event(event) => {
                 let at = event.time.unix_ns;
-                self.from <= at && at < self.to && self.filter().passes(event.gpu, &event.record())
+                self.from <= at
+                    && at < self.to
+                    && self.filter().passes(&event.facts(), &event.record())
             }
             Item::Gap(gap) => {
                 let length = i64::try_from(gap.to_boot_ns - gap.from_boot_ns).unwrap();
