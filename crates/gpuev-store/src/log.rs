@@ -1,7 +1,7 @@
 //! A plain file of events: one JSON object that is whole at every moment, or one record a line.
 //!
 //! The object is `{"v":1,"record":"log","log_created":…,"gpu_count":…,"gpus":[…],"events":[…],
-//! "total_events":…,"total_gaps":…,"duration_seconds":…}`. A portion of events and the new end cannot be
+//! "total_events":…,"total_gaps":…,"duration_seconds":…}`, with `filter` before the events where some are left out. A portion of events and the new end cannot be
 //! put into a file in one step: the kernel cuts a `write` between two pages when the process is killed. So
 //! there are two copies that take turns: what is new goes to the hidden one, which then takes the other's
 //! name (`renameat2`, `RENAME_EXCHANGE`). Whoever opens the name, also after the writer was killed, finds the
@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use gpuev::time::{Anchor, Rfc3339};
-use gpuev::{Error, ErrorKind, Gpu, Item, Result, json};
+use gpuev::{Error, ErrorKind, Filter, Gpu, Item, Result, json};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::filter_text::FilterText;
 
 /// Writes events to a file: by its extension `.ndjson` or `.jsonl` one record a line, else one JSON object.
 #[derive(Debug)]
@@ -69,6 +71,19 @@ impl EventLog {
     /// # Errors
     /// Where the system refuses.
     pub fn create<'a>(path: &Path, gpus: impl IntoIterator<Item = &'a Gpu>) -> Result<Self> {
+        Self::create_filtered(path, gpus, &Filter::new())
+    }
+
+    /// As [`create`](Self::create), of what passes `filter`: its head says so. A file of records, which has no head,
+    /// begins with a record `log` where something is left out.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_filtered<'a>(
+        path: &Path,
+        gpus: impl IntoIterator<Item = &'a Gpu>,
+        filter: &Filter,
+    ) -> Result<Self> {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let is_object = !matches!(extension, Some("ndjson" | "jsonl"));
         let mut log = Self {
@@ -86,10 +101,13 @@ impl EventLog {
                 return Err(Error::new(ErrorKind::InvalidInput, what)
                     .with_hint("name a file, or one that ends with .ndjson"));
             }
-            let head = head(gpus);
+            let head = head(gpus, filter) + ",\"events\":[";
             log.shown.write(&head, &log.tail()).map_err(|error| log.failed(error))?;
             let path = hidden_path(path);
             log.hidden = Some(Hidden { copy: Copy::create(&path)?, path, missing: head });
+        } else if *filter != Filter::new() {
+            let line = head(gpus, filter) + "}\n";
+            log.shown.write(&line, "").map_err(|error| log.failed(error))?;
         }
         Ok(log)
     }
@@ -162,22 +180,24 @@ impl Drop for EventLog {
     }
 }
 
-/// What stands before the events.
-fn head<'a>(gpus: impl IntoIterator<Item = &'a Gpu>) -> String {
+/// What stands before the events, an object without its end.
+fn head<'a>(gpus: impl IntoIterator<Item = &'a Gpu>, filter: &Filter) -> String {
     let mut listed = String::from("[");
-    let mut count = 0;
+    let mut ids = Vec::new();
     for gpu in gpus {
-        listed.push_str(if count > 0 { "," } else { "" });
+        listed.push_str(if ids.is_empty() { "" } else { "," });
         json::write_gpu(&mut listed, gpu.id);
-        count += 1;
+        ids.push(gpu.id);
     }
     listed.push(']');
     let mut head = String::new();
     let mut object = json::Object::begin(&mut head, "log");
     object.text("log_created", Rfc3339(Anchor::now().unix_ns));
-    object.number("gpu_count", count);
+    object.number("gpu_count", ids.len());
     object.raw("gpus", &listed);
-    object.raw("events", "[");
+    if let Some(filter) = FilterText::of(filter, ids) {
+        object.raw("filter", &filter.to_json());
+    }
     head
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use gpuev::{GpuId, Item};
+use gpuev::{Filter, GpuId, Item};
 use gpuev_store::{Entries, Entry, History, Query, default_history_to_read};
 
 use crate::args::{FilterArgs, PeriodArgs};
@@ -56,12 +56,13 @@ fn show(
 ) -> Outcome {
     let history = History::open(path)?;
     let gpus = chosen(&history, &wanted.gpu)?;
-    let query = query.filter(filter(wanted, gpus));
+    let wanted = filter(wanted, gpus);
+    let query = query.filter(wanted.clone());
     let (end, ended) = mpsc::channel();
     Ends::listen()?.call(None, park, move || drop(end))?;
-    let mut shown = Shown::new(show, [])?;
+    let mut shown = Shown::new(show, [], &wanted)?;
     let entries = history.into_entries(&query).without_notes();
-    let result = replay(entries, speed, &ended, &mut shown);
+    let result = replay(entries, (&wanted, speed), &ended, &mut shown);
     shown.end(result)
 }
 
@@ -74,7 +75,7 @@ fn park() {
 
 fn replay(
     mut entries: Entries<History>,
-    speed: Option<f64>,
+    (wanted, speed): (&Filter, Option<f64>),
     ended: &Receiver<()>,
     shown: &mut Shown<'_>,
 ) -> Result<(), Failure> {
@@ -82,7 +83,11 @@ fn replay(
     while let Some(entry) = entries.next_entry()? {
         let item = match entry {
             Entry::Session(recorded) => {
-                shown.begin(entries.history().source(&recorded));
+                let mut source = entries.history().source(&recorded);
+                if source.filter == Filter::new() {
+                    source.filter = wanted.clone();
+                }
+                shown.begin(source);
                 continue;
             }
             Entry::Item(_, item) => item,

@@ -43,8 +43,14 @@ pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
     let ends = Ends::listen()?;
     let limit = usize::try_from(args.buffer).unwrap_or(usize::MAX);
     let (monitor, subscription) = start(&args.filter, &source, limit)?;
-    let mut shown = Shown::new(&args.show, &monitor.gpus())?;
-    shown.begin(live(&source.machine, &monitor.scope()));
+    let gpus = monitor.gpus();
+    let wanted = filter(&args.filter, gpus.iter().map(|gpu| gpu.id));
+    let mut shown = Shown::new(&args.show, &gpus, &wanted)?;
+    shown.begin(report::Source {
+        filter: wanted,
+        gpus: gpus.iter().map(|gpu| gpu.id).collect(),
+        ..live(&source.machine, &monitor.scope())
+    });
     let feeding = source.begin()?;
     ends.call(args.duration, move || feeding.finish(), move || drop(monitor))?;
     let result = show(&mut shown, subscription);
@@ -173,14 +179,16 @@ pub(crate) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// Nothing shown yet.
+    /// Nothing shown yet. `wanted` is what will be shown.
     pub(crate) fn new<'g>(
         args: &'a ShowArgs,
         gpus: impl IntoIterator<Item = &'g Gpu>,
+        wanted: &Filter,
     ) -> Result<Self, Failure> {
         let out = io::stdout().lock();
         let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let log = args.log.as_deref().map(|path| EventLog::create(path, gpus)).transpose()?;
+        let log = args.log.as_deref();
+        let log = log.map(|path| EventLog::create_filtered(path, gpus, wanted)).transpose()?;
         Ok(Self {
             args,
             out,

@@ -62,3 +62,19 @@ fn a_full_disk_is_an_error_and_leaves_it_whole() {
     let error = EventLog::create(std::path::Path::new("/nowhere/log.json"), []).unwrap_err();
     assert!(error.hint().is_some());
 }
+
+#[test]
+fn a_log_says_what_it_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let filter = gpuev::Filter::new().types([gpuev::EventType::VmFault], false);
+    for name in ["events.json", "events.ndjson"] {
+        let path = folder.path().join(name);
+        drop(EventLog::create_filtered(&path, [], &filter).unwrap());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let head: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(head["record"], "log");
+        assert_eq!(head["filter"]["types"][0], "VMFAULT");
+        drop(EventLog::create(&path, []).unwrap());
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("filter"));
+    }
+}
