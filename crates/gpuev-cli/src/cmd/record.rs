@@ -50,7 +50,7 @@ pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
     let ends = Ends::listen()?;
     let (monitor, subscription) = start(&args.filter, &source, DEFAULT_LIMIT)?;
     let gpus = monitor.gpus();
-    let wanted = filter(&args.filter, gpus.iter().map(|gpu| gpu.id).collect());
+    let wanted = filter(&args.filter, gpus.iter().map(|gpu| gpu.id));
     let session = Session::of(&source.machine)
         .with_gpus(&gpus)
         .with_scope(&monitor.scope())

@@ -128,6 +128,7 @@ fn a_recording_knows_which_errors_were_counted() {
             boot_ns: at.boot_ns,
             unix_ns: at.unix_ns,
             gpu,
+            life: gpuev::Life::default(),
             process: None,
             ambiguous: false,
             health: None,
