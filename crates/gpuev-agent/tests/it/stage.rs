@@ -94,9 +94,9 @@ impl Stage {
     pub(crate) fn notice(&mut self, gpu: usize, what: What, health: Option<Health>) {
         let Anchor { boot_ns, unix_ns } = self.now();
         let gpu = self.gpu(gpu);
-        let health = health.map(Arc::new);
+        let (health, life) = (health.map(Arc::new), gpuev::Life::default());
         let signal =
-            Signal { what, boot_ns, unix_ns, gpu, process: None, ambiguous: false, health };
+            Signal { what, boot_ns, unix_ns, gpu, life, process: None, ambiguous: false, health };
         self.changes.extend(self.engine.observe(&signal));
     }
 
