@@ -25,7 +25,7 @@ enum Step {
     Wait(u64),
     Gap { gpu: usize, ms: u64, cause: usize, count: Option<u64> },
     Session { reboot: bool, off_ms: u64, filter: u8 },
-    ClockStep(i64),
+    ClockSet(i64),
     Begin { slot: usize, gpus: u8, told: bool },
     End { slot: usize },
     Of { slot: usize, what: u8 },
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => gap.prop_map(|(gpu, ms, cause, count)| Step::Gap { gpu, ms, cause, count }),
         2 => (any::<bool>(), 1..500_000_u64, 0..6_u8)
             .prop_map(|(reboot, off_ms, filter)| Step::Session { reboot, off_ms, filter }),
-        1 => (-7_200_000..7_200_000_i64).prop_map(Step::ClockStep),
+        1 => (-7_200_000..7_200_000_i64).prop_map(Step::ClockSet),
         4 => (0..3_usize, 1..8_u8, any::<bool>())
             .prop_map(|(slot, gpus, told)| Step::Begin { slot, gpus, told }),
         3 => (0..3_usize).prop_map(|slot| Step::End { slot }),
@@ -138,7 +138,7 @@ impl Story {
         self.boot_ns += MS;
         match *step {
             Step::Wait(ms) => self.boot_ns += ms * MS,
-            Step::ClockStep(ms) => self.offset_ns += ms * 1_000_000,
+            Step::ClockSet(ms) => self.offset_ns += ms * 1_000_000,
             Step::Gap { gpu, ms, cause, count } => self.gap(gpu, ms, cause, count),
             Step::Session { reboot, off_ms, filter: number } => {
                 self.end();
@@ -154,12 +154,12 @@ impl Story {
             Step::Begin { slot, gpus, told } => self.process(slot, gpus, told),
             Step::End { slot } => self.process_ends(slot),
             Step::Of { slot, what } => self.of_process(slot, what),
-            Step::Throttle { gpu } => self.line(gpu, None, "2 1000000000:1".to_owned()),
+            Step::Throttle { gpu } => self.line(gpu, None, "2 1000000000:1"),
             Step::PreReset { gpu } => {
                 self.resets[gpu] += 1;
-                self.line(gpu, None, format!("3 {:x} job hang", self.resets[gpu]));
+                self.line(gpu, None, &format!("3 {:x} job hang", self.resets[gpu]));
             }
-            Step::PostReset { gpu } => self.line(gpu, None, format!("4 {:x} ", self.resets[gpu])),
+            Step::PostReset { gpu } => self.line(gpu, None, &format!("4 {:x} ", self.resets[gpu])),
         }
     }
 
@@ -192,7 +192,7 @@ impl Story {
         let process = Process { number: self.processes, pid, gpus };
         if told {
             for gpu in &process.gpus {
-                self.line(*gpu, Some(&process), format!("c {pid:x} job"));
+                self.line(*gpu, Some(&process), &format!("c {pid:x} job"));
                 self.boot_ns += MS;
             }
         }
@@ -202,7 +202,7 @@ impl Story {
     fn process_ends(&mut self, slot: usize) {
         let Some(process) = self.slots[slot].take() else { return };
         for gpu in &process.gpus {
-            self.line(*gpu, Some(&process), format!("d {:x} job", process.pid));
+            self.line(*gpu, Some(&process), &format!("d {:x} job", process.pid));
             self.boot_ns += MS;
         }
     }
@@ -219,10 +219,10 @@ impl Story {
             9 | 10 => format!("8 {ns} -{pid} @7f00({node:x}) M"),
             _ => format!("b {ns} -{pid} @7f00(1) {node:x} 0"),
         };
-        self.line(on, Some(&process), line);
+        self.line(on, Some(&process), &line);
     }
 
-    fn line(&mut self, index: usize, process: Option<&Process>, raw: String) {
+    fn line(&mut self, index: usize, process: Option<&Process>, raw: &str) {
         let Anchor { boot_ns, unix_ns } = self.now();
         let clock =
             if decode(raw.as_bytes()).stamp().is_some() { Clock::Driver } else { Clock::Receipt };
@@ -664,7 +664,7 @@ proptest! {
         let everything = Asked { from: i64::MIN, to: i64::MAX, types: None };
         check(&runs, &everything);
         check(&runs, &Asked { types: types.clone(), ..everything });
-        let stepped = steps.iter().any(|step| matches!(step, Step::ClockStep(_)));
+        let stepped = steps.iter().any(|step| matches!(step, Step::ClockSet(_)));
         if !stepped {
             // A part of the time: as much as begins and ends within runs that are wholly asked for or not at all.
             let (first, last) = (runs[0].from.unix_ns, runs.last().unwrap().to.unix_ns);
