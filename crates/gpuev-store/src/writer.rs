@@ -59,6 +59,8 @@ pub struct Writer {
     /// The session goes on now, not in a text that is imported.
     is_live: bool,
     gpus: HashMap<GpuId, i64>,
+    /// The session said which GPUs it began with.
+    lists_gpus: bool,
     processes: ProcessNumbers,
     /// The first item of the session.
     first_item: i64,
@@ -122,6 +124,7 @@ impl Writer {
             session: 0,
             is_live,
             gpus: HashMap::new(),
+            lists_gpus: false,
             processes: ProcessNumbers::default(),
             first_item: 1,
             next_item: 1,
@@ -469,7 +472,7 @@ impl Writer {
         match self.gpus.get(&gpu) {
             Some(number) => Ok(*number),
             None => {
-                let since = (!self.gpus.is_empty() && self.is_live).then_some(since_boot_ns);
+                let since = self.lists_gpus.then_some(since_boot_ns);
                 self.add_gpu(gpu, None, since)
             }
         }

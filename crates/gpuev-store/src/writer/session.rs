@@ -26,6 +26,7 @@ impl Writer {
         self.next_item = self.first_item;
         self.processes = ProcessNumbers::after(last_process);
         self.gpus.clear();
+        self.lists_gpus = self.is_live && !session.gpus.is_empty();
         self.seen = None;
         self.imported_alive = session.alive.filter(|_| !self.is_live);
         self.ages = Ages::before(&self.connection, session)?;

@@ -202,7 +202,7 @@ fn a_log_that_is_cut_anywhere_costs_what_was_not_yet_on_disk() {
     assert!(commits.is_sorted_by(|a, b| a.0 < b.0), "the log is one: {commits:?}");
     let mut random = Random(0x6c07_8965_0123_4567);
     let anywhere = (0..200).map(|_| usize::try_from(random.next() >> 33).unwrap() % log.len());
-    let ends = commits.iter().flat_map(|(end, _)| [end - 1, *end, end + 1]);
+    let ends = commits.iter().flat_map(|(end, _)| [end.saturating_sub(1), *end, end + 1]);
     for cut in anywhere.chain(ends).filter(|cut| (commits[0].0..=log.len()).contains(cut)) {
         let committed = commits.iter().rev().find(|(end, _)| *end <= cut).unwrap().1;
         let mut torn = log[..cut].to_vec();

@@ -126,8 +126,10 @@ fn the_file_by_itself_is_a_history_from_the_first_moment_and_says_what_it_lacks(
     assert!(alone.log_missing && !alone.is_complete());
     assert!(alone.text().contains("-wal"), "{}", alone.text());
     // With the log it lacks nothing.
-    std::fs::copy(folder.path().join("run.db-wal"), folder.path().join("copy.db-wal")).unwrap();
-    let whole = report(&History::open(&copy).unwrap());
+    let both = folder.path().join("both.db");
+    std::fs::copy(&path, &both).unwrap();
+    std::fs::copy(folder.path().join("run.db-wal"), folder.path().join("both.db-wal")).unwrap();
+    let whole = report(&History::open(&both).unwrap());
     assert_eq!((whole.events, whole.log_missing), (1, false));
     writer.close().unwrap();
     assert!(!report(&History::open(&path).unwrap()).log_missing);
