@@ -53,7 +53,8 @@ fn the_view_says_what_the_events_say() {
     )
     .unwrap();
     let select = "SELECT unix_ns, type, gpu_index, bdf, pid, CAST(process AS BLOB), seq, boot_ns,
-        clock, received_boot_ns, doubtful, CAST(raw AS BLOB) FROM events ORDER BY id";
+        clock, received_boot_ns, doubtful, CAST(raw AS BLOB), tid, CAST(thread AS BLOB)
+        FROM events ORDER BY id";
     let mut select = connection.prepare(select).unwrap();
     let mut rows = select.query([]).unwrap();
     for item in all_kinds() {
@@ -67,17 +68,11 @@ fn the_view_says_what_the_events_say() {
         assert_eq!(number(2), i64::from(event.gpu.index));
         assert_eq!(text(3), event.gpu.bdf.to_string());
         let name = bytes(5).filter(|name| !name.is_empty());
-        match event.tid() {
-            None => {
-                assert_eq!(row.get::<_, Option<u32>>(4).unwrap(), event.pid());
-                assert_eq!(name.as_deref(), event.process(), "{event:?}");
-            }
-            // This file is of before events had a `tid`: the thread stands in the place of the process.
-            Some(tid) => {
-                assert_eq!(row.get::<_, Option<u32>>(4).unwrap(), Some(tid));
-                assert_eq!(name.as_deref(), event.thread(), "{event:?}");
-            }
-        }
+        assert_eq!(row.get::<_, Option<u32>>(4).unwrap(), event.pid());
+        assert_eq!(name.as_deref(), event.process(), "{event:?}");
+        assert_eq!(row.get::<_, Option<u32>>(12).unwrap(), event.tid());
+        let thread = bytes(13).filter(|name| !name.is_empty());
+        assert_eq!(thread.as_deref(), event.thread(), "{event:?}");
         assert_eq!(number(6), event.seq.cast_signed());
         if event.time.boot_ns < u64::MAX {
             assert_eq!(number(7), event.time.boot_ns.cast_signed());
