@@ -73,7 +73,7 @@ pub struct Shared {
 /// The monitor, and whether it has let go of the GPUs.
 #[derive(Debug)]
 struct Watching {
-    monitor: Option<Monitor>,
+    monitor: Option<Arc<Monitor>>,
     yielded_since_boot_ns: Option<u64>,
 }
 
@@ -161,7 +161,10 @@ impl Agent {
             history,
             book: Book::new(),
             metrics: Arc::default(),
-            monitor: Mutex::new(Watching { monitor: Some(monitor), yielded_since_boot_ns: None }),
+            monitor: Mutex::new(Watching {
+                monitor: Some(Arc::new(monitor)),
+                yielded_since_boot_ns: None,
+            }),
             commands: Mutex::new(commands),
             state: Mutex::new(State { config: config.clone(), ..State::default() }),
             signals: AtomicU64::new(0),
@@ -241,10 +244,16 @@ impl Shared {
 
     /// Lets go of every event file.
     pub fn let_go(&self) {
-        let mut watching = self.watching();
-        watching.yielded_since_boot_ns.get_or_insert_with(boot_now_ns);
-        if let Some(monitor) = &watching.monitor {
+        self.watching().yielded_since_boot_ns.get_or_insert_with(boot_now_ns);
+        if let Some(monitor) = self.monitor() {
             monitor.release();
+        }
+    }
+
+    /// Waits until no event file is being opened.
+    pub fn settle(&self) {
+        if let Some(monitor) = self.monitor() {
+            monitor.settle();
         }
     }
 
@@ -253,26 +262,30 @@ impl Shared {
     /// # Errors
     /// Where the GPUs cannot be listed; then they are still let go.
     pub fn take_back(&self) -> Result<()> {
-        let mut watching = self.watching();
-        if let Some(monitor) = &watching.monitor {
+        if let Some(monitor) = self.monitor() {
             monitor.resume()?;
         }
-        watching.yielded_since_boot_ns = None;
+        self.watching().yielded_since_boot_ns = None;
         Ok(())
     }
 
     /// Has GPUs that could not be opened tried again.
     fn try_again(&self) {
-        if let Some(monitor) = &self.watching().monitor {
+        if let Some(monitor) = self.monitor() {
             monitor.try_again();
         }
+    }
+
+    /// The monitor, to be asked what may take long.
+    fn monitor(&self) -> Option<Arc<Monitor>> {
+        self.watching().monitor.clone()
     }
 
     /// How the agent is.
     #[must_use]
     pub fn status(&self) -> Status {
         let watching = self.watching();
-        let monitor = watching.monitor.as_ref();
+        let monitor = watching.monitor.as_deref();
         let state = self.state();
         Status {
             signals: self.signals.load(Ordering::Relaxed),

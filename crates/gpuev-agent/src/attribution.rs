@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use gpuev::process::{Process, Processes, Resolution};
-use gpuev::{Comm, Event, EventType, GapCause, Item, Machine};
+use gpuev::{Comm, Event, EventType, Item, Machine};
 
 /// What was found is believed for so long; then it is looked up again, as a process may move to another
 /// cgroup and a number to another process.
@@ -119,7 +119,7 @@ impl Attribution {
     /// up.
     pub fn notice(&mut self, item: &Item) {
         if let Item::Gap(gap) = item
-            && gap.cause != GapCause::GpuRemoved
+            && !gap.cause.begins_blindness()
         {
             self.look_around(gap.to_boot_ns);
         }

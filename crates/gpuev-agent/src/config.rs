@@ -71,6 +71,8 @@ impl Default for AgentSettings {
 pub struct KeeperSettings {
     /// Where keepers are had; empty: the agent starts its own, with its own privileges.
     pub socket: PathBuf,
+    /// Whether a keeper without `CAP_SYS_ADMIN` will do: of processes it shows only what the driver shows to anybody.
+    pub partial: bool,
 }
 
 /// `[history]`

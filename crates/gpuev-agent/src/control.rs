@@ -5,9 +5,11 @@
 //! {"ok":true,"lease":1,"took_ms":2.4}
 //! ```
 //!
-//! Who may connect, may ask: the socket's mode is the only check (owner and group of the agent).
+//! Every process that may connect, may ask: the socket's mode is the only check (owner and group of the agent). `gpuev
+//! watch` and `record` listen in the same way, each for its own user ([`runtime`]).
 
 mod client;
+pub mod runtime;
 mod server;
 
 pub use client::Client;

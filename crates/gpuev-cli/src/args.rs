@@ -164,6 +164,27 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "it is too long".to_owned())
 }
 
+/// A duration after which something happens again.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err("it is too short: write 100ms or more".to_owned());
+    }
+    Ok(interval)
+}
+
+/// Room for events: less would hold none.
+pub(crate) fn buffer(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    if bytes < SMALLEST_BUFFER {
+        return Err(format!("it is too small: write {}K or more", SMALLEST_BUFFER >> 10));
+    }
+    Ok(bytes)
+}
+
+/// Room for some events of any length.
+const SMALLEST_BUFFER: u64 = 4 << 10;
+
 /// How many: none would be nothing to do.
 pub(crate) fn count(text: &str) -> Result<NonZeroU64, String> {
     text.parse().map_err(|_| "write a whole number, 1 or more".to_owned())

@@ -1,5 +1,6 @@
 //! How the program ends, and what it says when it fails.
 
+use std::ffi::OsStr;
 use std::io;
 use std::process::ExitCode;
 
@@ -69,6 +70,13 @@ impl Failure {
             Self::Output(error) => say(&format!("cannot write the output: {error}")),
         }
     }
+}
+
+/// Says that a program could not be started, and gives the exit code by which shells, env and nohup tell it: 127 where there
+/// is none, 126 where it cannot be executed.
+pub(crate) fn not_started(name: &OsStr, error: &io::Error) -> Exit {
+    say(&format!("start {}: {error}; check its name and $PATH", name.to_string_lossy()));
+    Exit::Program(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
 }
 
 /// A line on standard error, which may be closed: then nobody wants to know.

@@ -9,12 +9,17 @@ mod output;
 mod render;
 mod signals;
 mod source;
+mod watching;
 
 use clap::Parser;
 
 use crate::args::{Cli, Command};
 
 fn main() -> std::process::ExitCode {
+    // As gpuev watch starts it each time: knowing all arguments would take longer than what it does.
+    if std::env::args_os().skip(1).eq(["keeper"]) {
+        return end(cmd::keeper::run(&cmd::keeper::KeeperArgs::default()));
+    }
     let cli = Cli::parse();
     let source = &cli.source;
     let result = match cli.command {
@@ -34,7 +39,11 @@ fn main() -> std::process::ExitCode {
         Command::Resume(args) => cmd::yielding::resume(&args),
         Command::Keeper(args) => cmd::keeper::run(&args),
     };
-    let exit = result.unwrap_or_else(|failure| {
+    end(result)
+}
+
+fn end(outcome: exit::Outcome) -> std::process::ExitCode {
+    let exit = outcome.unwrap_or_else(|failure| {
         failure.report();
         failure.exit()
     });

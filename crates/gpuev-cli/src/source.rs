@@ -3,7 +3,7 @@
 mod sim;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gpuev::{KfdVersion, Machine, OpenWith, Scope};
@@ -13,6 +13,9 @@ use crate::args::{SourceArgs, no_such};
 use crate::exit::Failure;
 
 pub(crate) use sim::{SimOptions, SimSpec};
+
+/// A million events of the driver, and more.
+const LARGEST_CAPTURE: u64 = 128 << 20;
 
 /// A machine to work on, and what happens on it if nothing does by itself.
 pub(crate) struct Source {
@@ -57,6 +60,11 @@ impl Source {
         }
     }
 
+    /// Whether it is not this machine.
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.feed.is_some()
+    }
+
     fn simulated(spec: &SimSpec) -> Result<Self, Failure> {
         let sim = spec.build()?;
         Ok(Self { machine: machine_of(&sim), feed: Some(Feed::Scenario(sim, spec.scenario)) })
@@ -76,7 +84,7 @@ impl Source {
             Some((path, kernel)) => (path, sim::kernel(kernel).map_err(&explain)?),
             None => (text, Kernel::default()),
         };
-        let bytes = std::fs::read(path).map_err(|error| explain(error.to_string()))?;
+        let bytes = read_capture(Path::new(path)).map_err(|error| explain(error.to_string()))?;
         let sim = SimMachine::builder().kernel(kernel).build().map_err(no_sim)?;
         Ok(Self { machine: machine_of(&sim), feed: Some(Feed::Capture(sim, bytes.into())) })
     }
@@ -114,6 +122,18 @@ impl Feeding {
             Self::Capture(thread) => drop(thread.join()),
         }
     }
+}
+
+/// A driver's bytes. They may come from a pipe, and are bounded: a device has no end.
+fn read_capture(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST_CAPTURE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_CAPTURE {
+        let what =
+            format!("larger than {} MiB: it is no capture of an event file", LARGEST_CAPTURE >> 20);
+        return Err(std::io::Error::other(what));
+    }
+    Ok(bytes)
 }
 
 /// A simulated machine as the library sees it. The events are root's: those of all processes.

@@ -30,6 +30,7 @@ fn class_name(kind: ErrorKind) -> &'static str {
         ErrorKind::InvalidInput => "InvalidInputError",
         ErrorKind::Stopped => "StoppedError",
         ErrorKind::OutOfResources => "OutOfResourcesError",
+        ErrorKind::Locked => "LockedError",
         _ => "IoError",
     }
 }

@@ -40,7 +40,7 @@ mod _core {
     #[pymodule_export]
     use crate::history::{HistoryEntries, history_columns};
     #[pymodule_export]
-    use crate::machine::{list_gpus, select_gpus, set_machine_root};
+    use crate::machine::{list_gpus, select_gpus, set_machine_root, use_keeper};
     #[pymodule_export]
     use crate::reader::EventReader;
     #[pymodule_export]

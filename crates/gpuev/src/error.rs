@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Locked,
     /// The GPU is not, or no longer, there.
     GpuRemoved,
+    /// The GPU appeared after this process first opened `/dev/kfd`: the driver does not show it to this process.
+    AppearedLater,
     /// What was asked for does not exist or makes no sense.
     InvalidInput,
     /// The reader, monitor or subscription has been stopped.
@@ -86,6 +88,16 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    /// The same error again, for another that fails for the same reason.
+    pub(crate) fn again(&self) -> Self {
+        let source = self.0.source.as_ref().map(|source| match source.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::new(source.kind(), source.to_string()),
+        });
+        let Inner { kind, what, hint, .. } = &*self.0;
+        Self(Box::new(Inner { kind: *kind, what: what.clone(), source, hint: hint.clone() }))
     }
 
     /// The operating system's error number, where there is one.

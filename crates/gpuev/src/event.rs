@@ -510,17 +510,36 @@ pub enum GapCause {
     Reopened,
     /// The GPU is gone: nothing follows until it comes back.
     GpuRemoved,
+    /// The event file cannot be opened: KFD is locked while a GPU is reset, repartitioned or removed. Nothing follows
+    /// until it is.
+    Locked,
+    /// The event file cannot be opened by this process: the GPU appeared after it first opened `/dev/kfd`. Nothing
+    /// follows.
+    AppearedLater,
+    /// The event file cannot be opened for another reason, which the monitor's `failures` tell. Nothing follows until
+    /// it is.
+    OpenFailed,
 }
 
 impl GapCause {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::DriverFifoFull,
         Self::SubscriberSlow,
         Self::Yielded,
         Self::Reopened,
         Self::GpuRemoved,
+        Self::Locked,
+        Self::AppearedLater,
+        Self::OpenFailed,
     ];
+
+    /// Whether it tells that nothing is seen from now on, rather than for how long nothing was: that, the gap tells
+    /// with which the GPU's events go on.
+    #[must_use]
+    pub const fn begins_blindness(self) -> bool {
+        matches!(self, Self::GpuRemoved | Self::Locked | Self::AppearedLater | Self::OpenFailed)
+    }
 
     /// Its name in every output.
     #[must_use]
@@ -531,6 +550,9 @@ impl GapCause {
             Self::Yielded => "yielded",
             Self::Reopened => "reopened",
             Self::GpuRemoved => "gpu_removed",
+            Self::Locked => "locked",
+            Self::AppearedLater => "appeared_later",
+            Self::OpenFailed => "open_failed",
         }
     }
 
@@ -547,7 +569,7 @@ impl fmt::Display for Gap {
             self.to_boot_ns - self.from_boot_ns.min(self.to_boot_ns),
         );
         match (self.count, self.cause) {
-            (_, GapCause::GpuRemoved) => f.write_str("the GPU is gone"),
+            (_, cause) if cause.begins_blindness() => f.write_str(reason(cause)),
             (Some(count), cause) => {
                 write!(f, "{count} events lost in {seconds:.1?}: {}", reason(cause))
             }
@@ -563,6 +585,13 @@ fn reason(cause: GapCause) -> &'static str {
         GapCause::Yielded => "the GPU was let go on request",
         GapCause::Reopened => "the event file was opened again",
         GapCause::GpuRemoved => "the GPU is gone",
+        GapCause::Locked => {
+            "not watched: KFD is locked while a GPU is reset, repartitioned or removed; it is tried again"
+        }
+        GapCause::AppearedLater => {
+            "not watched: it appeared after this process first opened /dev/kfd, and the driver shows it only to              processes that start later"
+        }
+        GapCause::OpenFailed => "not watched: its event file cannot be opened",
     }
 }
 

@@ -5,14 +5,32 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, netlink};
 
 use crate::fork::Descriptor;
 use crate::{Error, Machine, Result};
+
+/// What the eventfd is given for an announcement; less only ends a wait.
+const ANNOUNCED: u64 = 1 << 32;
+
+/// Why a wait has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// GPUs may have come or gone.
+    Announced,
+    /// Something else can be read.
+    Readable,
+    /// Nothing happened in time.
+    TimedOut,
+    /// What is to be waited for has changed.
+    WaitAnew,
+}
 
 /// Announcements of a machine's GPUs.
 #[derive(Debug)]
@@ -38,31 +56,56 @@ impl Hotplug {
         })
     }
 
-    /// Makes [`wait`](Self::wait) return.
+    /// Makes [`wait`](Self::wait) return, as an announcement does.
     pub(crate) fn nudge(&self) {
-        let _already_nudged = rustix::io::write(&self.nudge, &1_u64.to_ne_bytes());
+        self.add(ANNOUNCED);
     }
 
-    /// Waits until something was announced.
-    pub(crate) fn wait(&self) {
-        let sources = [Some(&self.nudge), self.files.as_ref(), self.uevents.as_ref()];
-        let mut fds: Vec<_> =
-            sources.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    /// Makes [`wait`](Self::wait) return, so that it is called with what is to be waited for now.
+    pub(crate) fn wait_anew(&self) {
+        self.add(1);
+    }
+
+    fn add(&self, count: u64) {
+        let _already_nudged = rustix::io::write(&self.nudge, &count.to_ne_bytes());
+    }
+
+    /// Waits until something was announced, one of `others` is readable, or `timeout` is over.
+    pub(crate) fn wait(&self, others: &[Arc<Descriptor>], timeout: Option<Duration>) -> Heard {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let own = [Some(&self.nudge), self.files.as_ref(), self.uevents.as_ref()];
+        let own = own.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN));
+        let others = others.iter().map(|fd| PollFd::new(&**fd, PollFlags::IN));
+        let mut fds: Vec<_> = others.collect();
+        let others = fds.len();
+        fds.extend(own);
         loop {
-            match rustix::event::poll(&mut fds, None) {
-                Err(Errno::INTR) => {}
-                _ if self.take_announcements() => return,
-                _ => {}
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            match rustix::event::poll(&mut fds, left.as_ref()) {
+                Ok(0) => return Heard::TimedOut,
+                Ok(_) => {}
+                Err(_) => continue,
+            }
+            if let Some(heard) = self.take_announcements() {
+                return heard;
+            }
+            if fds[..others].iter().any(|fd| !fd.revents().is_empty()) {
+                return Heard::Readable;
             }
         }
     }
 
-    /// Reads what was announced; true where it concerns GPUs.
-    fn take_announcements(&self) -> bool {
-        let nudged = rustix::io::read(&self.nudge, &mut [0_u8; 8]).is_ok();
+    /// Reads what was announced, if it concerns GPUs.
+    fn take_announcements(&self) -> Option<Heard> {
+        let mut count = [0_u8; 8];
+        let nudged = rustix::io::read(&self.nudge, &mut count).is_ok();
         let changed = self.files.as_ref().is_some_and(drain_inotify);
         let announced = self.uevents.as_ref().is_some_and(drain_uevents);
-        nudged || changed || announced
+        if changed || announced || (nudged && u64::from_ne_bytes(count) >= ANNOUNCED) {
+            return Some(Heard::Announced);
+        }
+        nudged.then_some(Heard::WaitAnew)
     }
 }
 

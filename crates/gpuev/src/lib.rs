@@ -57,7 +57,7 @@ pub use machine::{
 pub use monitor::{Monitor, MonitorBuilder};
 pub use reader::EventReader;
 pub use scope::Scope;
-pub use source::{EventSource, KfdDevice, OpenWith};
+pub use source::{EventSource, KfdDevice, OnOpened, OpenWith, OpenedFiles};
 #[cfg(feature = "tokio")]
 pub use stream::EventStream;
 pub use subscription::{DEFAULT_LIMIT, Subscription};

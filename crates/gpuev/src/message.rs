@@ -26,10 +26,18 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Characters that a terminal obeys rather than shows: controls, and marks that turn the text's direction.
+/// Characters that a terminal obeys or hides rather than shows: controls, marks that turn the text's direction, separators,
+/// blanks that look like nothing or like a blank, and what no font has. That is what Rust's `escape_debug` escapes: Unicode's
+/// classes Cc, Cf, Cn, Co, Zl, Zp, and Zs but for the blank itself.
 pub(crate) fn hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    if character.is_ascii() {
+        return character.is_control();
+    }
+    // Behind a letter, so that an accent, which joins it, is none.
+    let mut text = [b'a'; 5];
+    let length = character.encode_utf8(&mut text[1..]).len();
+    let text = std::str::from_utf8(&text[..=length]).unwrap_or_default();
+    text.escape_debug().nth(1) == Some('\\')
 }
 
 /// Whether `byte` is a printable ASCII character that no escaping touches: nearly all that the driver writes

@@ -3,6 +3,7 @@
 mod state;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -10,11 +11,14 @@ use std::time::Duration;
 
 use crate::drain::{Drain, Left, Subscribers, removed_gap};
 use crate::event::GapCause;
-use crate::hotplug::Hotplug;
+use crate::fork;
+use crate::hotplug::{Heard, Hotplug};
+use crate::keeper::Keeper;
+use crate::source::require_events;
 use crate::subscription::{DEFAULT_LIMIT, Subscriber};
 use crate::{
-    Error, ErrorKind, EventReader, Filter, Gpu, GpuSelector, Inventory, Machine, Result, Scope,
-    Subscription,
+    Error, ErrorKind, EventReader, Filter, Gpu, GpuSelector, Inventory, Machine, OpenedFiles,
+    Result, Scope, Subscription, advice,
 };
 use state::{Changes, Key, State, Watched, is_same_card, key};
 
@@ -22,6 +26,8 @@ use state::{Changes, Key, State, Watched, is_same_card, key};
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// A second of looks: then what is found is believed.
 const MOST_LOOKS: u32 = 50;
+/// Pauses before what may pass by itself, such as that KFD is locked, is tried again: at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
 /// Watches GPUs: one thread drains the driver, a second sleeps until GPUs come or go.
 ///
@@ -49,6 +55,9 @@ struct Watch {
     subscribers: Subscribers,
     hotplug: Hotplug,
     stopping: AtomicBool,
+    /// Held while GPUs are listed and opened, which may wait for the driver: one look at a time. Locked before `state`.
+    opening: Mutex<()>,
+    /// Never locked during a call that may wait.
     state: Mutex<State>,
     /// Last, so that it outlives the readers in `state`.
     drain: Drain,
@@ -75,7 +84,8 @@ impl MonitorBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::NoGpu`] where there is none; the first failure where no GPU could be opened. Where some
-    /// could, [`Monitor::failures`] tells of the others.
+    /// could, [`Monitor::failures`] tells of the others. That KFD is locked ([`ErrorKind::Locked`]) is no error: it
+    /// passes, and the monitor tries again until then.
     pub fn start(self) -> Result<Monitor> {
         self.start_for(None)
     }
@@ -105,6 +115,7 @@ impl MonitorBuilder {
             subscribers,
             hotplug,
             stopping: AtomicBool::new(false),
+            opening: Mutex::new(()),
             state: Mutex::default(),
             drain,
         });
@@ -166,26 +177,47 @@ impl Monitor {
         failures.iter().map(|(gpu, error)| (gpu.clone(), error.to_string())).collect()
     }
 
+    /// What the last look at the machine left out, and why: GPUs that may not be used, do not say which they are, or are
+    /// not listed. They are not watched.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<String> {
+        self.watch.lock().left_out.clone()
+    }
+
     /// Has those that [`failures`](Self::failures) names tried again, in another thread. Without this they are when
-    /// the machine next announces a change. A GPU that is then open begins with a [`Gap`](crate::Gap) from the
-    /// first failure on.
+    /// the machine next announces a change, and where the reason may pass by itself ([`ErrorKind::Locked`],
+    /// [`ErrorKind::Io`], [`ErrorKind::OutOfResources`]) after pauses that grow. A GPU that is then open begins with a
+    /// [`Gap`](crate::Gap) from the first failure on.
     pub fn try_again(&self) {
         self.watch.hotplug.nudge();
     }
 
-    /// Whose events are seen.
+    /// Whose events are seen: what was true when event files were last opened.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        self.watch.machine.event_source().scope()
+        let known = self.watch.lock().scope.clone();
+        known.unwrap_or_else(|| Scope {
+            all_processes: false,
+            faults_of_all_processes: false,
+            reason: "no event file has been opened yet".to_owned(),
+        })
     }
 
     /// Lets go of every event file, so that nothing of this monitor keeps the driver's owner from
-    /// reconfiguring. What the driver held is read first.
+    /// reconfiguring. What the driver held is read first. A file that is just being opened is closed as soon as it is
+    /// open: see [`settle`](Self::settle).
     pub fn release(&self) {
         let mut state = self.watch.lock();
         state.released = true;
+        state.releases += 1;
         let keys: Vec<_> = state.watched.keys().copied().collect();
         state.close(&keys, GapCause::Yielded);
+    }
+
+    /// Waits until nothing is being opened: after [`release`](Self::release), and after a
+    /// [`KeeperSource`](crate::keeper::KeeperSource) has let go, no file is open when this returns.
+    pub fn settle(&self) {
+        drop(self.watch.opening());
     }
 
     /// Takes the GPUs back that [`release`](Self::release) let go, and finds those that are new. The blind
@@ -195,7 +227,9 @@ impl Monitor {
     /// Where the GPUs cannot be listed.
     pub fn resume(&self) -> Result<()> {
         self.watch.lock().released = false;
-        self.watch.look()
+        let looked = self.watch.look();
+        self.watch.hotplug.wait_anew();
+        looked
     }
 }
 
@@ -203,11 +237,13 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         self.watch.stopping.store(true, Ordering::Release);
         self.watch.hotplug.nudge();
-        if let Some(thread) = self.hotplug_thread.take() {
-            let _panicked = thread.join();
-        }
         self.watch.lock().watched.clear();
         self.watch.subscribers.close();
+        // A thread that waits for the driver ends by itself: it closes what it is given.
+        let is_opening = self.watch.opening.try_lock().is_err();
+        if let Some(thread) = self.hotplug_thread.take().filter(|_| !is_opening) {
+            let _panicked = thread.join();
+        }
     }
 }
 
@@ -216,13 +252,18 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn opening(&self) -> MutexGuard<'_, ()> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn first_look(self: &Arc<Self>, may_be_empty: bool) -> Result<()> {
         match self.look() {
             Err(error) if may_be_empty && error.kind() == ErrorKind::NoGpu => return Ok(()),
             looked => looked?,
         }
         let mut state = self.lock();
-        if !state.watched.is_empty() || may_be_empty {
+        let passes = |(_, error): &(Gpu, Error)| error.kind() == ErrorKind::Locked;
+        if !state.watched.is_empty() || may_be_empty || state.failures.iter().any(passes) {
             return Ok(());
         }
         Err(match state.failures.pop() {
@@ -233,14 +274,55 @@ impl Watch {
     }
 
     fn follow_changes(self: &Arc<Self>) {
+        let (mut pause, longest) = RETRY;
         loop {
-            self.hotplug.wait();
-            // Without a topology there is nothing to open; what was open tells of its end by itself.
-            if let Some(Ok(inventory)) = self.settled_look() {
-                self.apply(&inventory);
+            let (keepers, retry) = {
+                let state = self.lock();
+                (state.keepers(), state.may_pass().then_some(pause))
+            };
+            let sockets: Vec<_> = keepers.iter().map(Keeper::socket).collect();
+            // The keepers themselves must not be held meanwhile: they end with their files.
+            drop(keepers);
+            match self.hotplug.wait(&sockets, retry) {
+                Heard::Announced => pause = RETRY.0,
+                Heard::TimedOut => pause = (pause * 2).min(longest),
+                Heard::Readable => self.replace_keepers(),
+                Heard::WaitAnew => continue,
             }
-            if self.is_stopping() {
+            if !self.follow_change() {
                 return;
+            }
+        }
+    }
+
+    /// Looks until the machine stays what it was when it was looked at; `false` when it is time to end.
+    fn follow_change(self: &Arc<Self>) -> bool {
+        // Without a topology there is nothing to open; what was open tells of its end by itself.
+        while let Some(Ok(inventory)) = self.settled_look() {
+            let _one_at_a_time = self.opening();
+            if self.is_stopping() {
+                return false;
+            }
+            // Somebody else may have looked meanwhile.
+            if self.machine.generation().is_ok_and(|now| now != inventory.generation) {
+                continue;
+            }
+            self.apply(&inventory);
+            break;
+        }
+        !self.is_stopping()
+    }
+
+    /// Puts other keepers in the place of those that have ended. Where that cannot be, or the driver ends them, the
+    /// files that they opened are closed: the next look opens them again.
+    fn replace_keepers(&self) {
+        let keepers = self.lock().keepers();
+        for keeper in keepers.iter().filter(|keeper| keeper.is_over()) {
+            let generation = self.lock().generation;
+            let renewed = keeper.renew();
+            let is_as_before = self.machine.generation().is_ok_and(|now| now == generation);
+            if renewed.is_err() || !is_as_before {
+                self.lock().close_those_of(keeper);
             }
         }
     }
@@ -291,6 +373,7 @@ impl Watch {
 
     /// Compares the machine with what is watched: opens what is new, closes what is gone.
     fn look(self: &Arc<Self>) -> Result<()> {
+        let _one_at_a_time = self.opening();
         self.apply(&self.machine.inventory()?);
         Ok(())
     }
@@ -304,14 +387,42 @@ impl Watch {
         chosen.map(|gpu| (key(gpu.id), gpu.clone())).collect()
     }
 
+    /// Only called with `opening` held.
     fn apply(self: &Arc<Self>, inventory: &Inventory) {
         let wanted = self.wanted(inventory);
-        let mut state = self.lock();
-        if state.released {
+        let Some((new, releases)) = self.close_what_is_gone(&wanted, inventory) else {
+            return;
+        };
+        if new.is_empty() {
             return;
         }
+        let _no_fork = fork::opening();
+        let subscribe = |gpu: &Gpu, file: &OwnedFd| {
+            let mask = self.subscribers.mask_for(gpu.id).of_all_processes().bits().to_ne_bytes();
+            // It is set again when the file is taken in, and then a refusal is told.
+            let _refused = rustix::io::write(file, &mask);
+        };
+        let opened = self.machine.event_source().open_all(&new, &subscribe).and_then(|opened| {
+            require_events(opened.version)?;
+            Ok(opened)
+        });
+        self.take_in(new, opened, releases);
+    }
+
+    /// Gives what is to be opened, and how often all was let go before; `None` while all is.
+    fn close_what_is_gone(
+        &self,
+        wanted: &HashMap<Key, Gpu>,
+        inventory: &Inventory,
+    ) -> Option<(Vec<Gpu>, u64)> {
+        let left_out = advice::missing(inventory);
+        let mut state = self.lock();
+        if state.released {
+            return None;
+        }
         state.generation = inventory.generation;
-        let Changes { gone, new } = state.changes(&wanted);
+        state.left_out = left_out;
+        let Changes { gone, new } = state.changes(wanted);
         for Left { gpu: was, since_boot_ns, .. } in state.close(&gone, GapCause::Reopened) {
             // The topology may tell before the event file ends: then nobody has heard of it yet.
             let now = wanted.get(&key(was)).map(|gpu| gpu.id);
@@ -319,24 +430,56 @@ impl Watch {
                 self.subscribers.tell(&removed_gap(was, since_boot_ns));
             }
         }
-        for gap in state.left_unseen(&wanted) {
+        for gap in state.left_unseen(wanted) {
             self.subscribers.tell(&gap);
         }
+        let new = new.into_iter().filter(|(key, _)| !state.watched.contains_key(key));
+        let new: Vec<_> = new.map(|(_, gpu)| gpu).collect();
+        if new.is_empty() {
+            state.failures.clear();
+        }
+        Some((new, state.releases))
+    }
+
+    /// Watches what was opened, and tells what could not be.
+    fn take_in(self: &Arc<Self>, gpus: Vec<Gpu>, opened: Result<OpenedFiles>, releases: u64) {
+        let mut state = self.lock();
+        if state.released || state.releases != releases || self.is_stopping() {
+            // Closed without the lock: a keeper is told to end with its last file.
+            drop(state);
+            return;
+        }
         state.failures.clear();
-        for (key, gpu) in new {
-            if !state.watched.contains_key(&key) {
-                self.open(&mut state, key, gpu);
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                gpus.into_iter().for_each(|gpu| self.fail(&mut state, gpu, error.again()));
+                return;
+            }
+        };
+        state.scope = Some(opened.scope);
+        for (mut gpu, file) in gpus.into_iter().zip(opened.files) {
+            gpu.id.index = state.index_of(&gpu);
+            let reader = file.and_then(|file| {
+                let mask = self.subscribers.mask_for(gpu.id);
+                EventReader::opened(&self.machine, &gpu, file, opened.version, mask)
+            });
+            match reader {
+                Ok(reader) => self.drain(&mut state, gpu, reader, opened.keeper.clone()),
+                Err(error) => self.fail(&mut state, gpu, error),
             }
         }
     }
 
-    fn open(self: &Arc<Self>, state: &mut State, key: Key, mut gpu: Gpu) {
-        gpu.id.index = state.index_of(&gpu);
-        let mask = self.subscribers.mask_for(gpu.id);
-        let mut reader = match EventReader::open(&self.machine, &gpu, mask) {
-            Ok(reader) => reader,
-            Err(error) => return state.fail(gpu, error),
-        };
+    fn drain(
+        self: &Arc<Self>,
+        state: &mut State,
+        gpu: Gpu,
+        reader: EventReader,
+        keeper: Option<Keeper>,
+    ) {
+        let key = key(gpu.id);
+        let mut reader = reader.kept_by(keeper.clone());
         if let Some(gap) = state.comes_back(&gpu, &mut reader) {
             self.subscribers.tell(&gap);
         }
@@ -344,9 +487,16 @@ impl Watch {
         let on_removed = Box::new(move |left: Left| note_removed(&watch, key, left));
         match self.drain.add(reader, self.subscribers.clone(), Some(on_removed)) {
             Ok(drained) => {
-                state.watched.insert(key, Watched { gpu, drained });
+                state.watched.insert(key, Watched { gpu, drained, keeper });
             }
-            Err(error) => state.fail(gpu, error),
+            Err(error) => self.fail(state, gpu, error),
+        }
+    }
+
+    fn fail(&self, state: &mut State, mut gpu: Gpu, error: Error) {
+        gpu.id.index = state.index_of(&gpu);
+        if let Some(gap) = state.fail(gpu, error) {
+            self.subscribers.tell(&gap);
         }
     }
 }

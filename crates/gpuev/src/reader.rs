@@ -12,8 +12,9 @@ use gpuev_kfd::{EventMask, KfdVersion, Record, framing};
 
 use crate::event::{Clock, EventFacts, EventTime, Gap, GapCause};
 use crate::fork::{self, Registration};
+use crate::keeper::Keeper;
 use crate::loss::{FifoWatch, smallest_fifo};
-use crate::source::require_events;
+use crate::source::{no_answer, require_events};
 use crate::time::Anchor;
 use crate::view::EventView;
 use crate::{Error, ErrorKind, Gpu, GpuId, Item, Machine, Result};
@@ -55,6 +56,8 @@ struct Open {
     edges: Option<Edges>,
     /// A loss that was noticed and not yet handed out.
     gap: Option<Gap>,
+    /// The process that opened the file, if it was another. Behind the file, which is closed first.
+    keeper: Option<Keeper>,
 }
 
 /// What a reader hands out, borrowed from its buffer.
@@ -77,10 +80,11 @@ impl EventReader {
     /// Where the device is missing, may not be opened or does not know the GPU; the error says what to do.
     pub fn open(machine: &Machine, gpu: &Gpu, mask: EventMask) -> Result<Self> {
         let _opening = fork::opening();
-        let source = machine.event_source();
-        let version = source.version()?;
-        require_events(version)?;
-        Self::of_file(machine, gpu, (source.open(gpu)?, EventMask::NONE), version, mask)
+        let opened = machine.event_source().open_all(std::slice::from_ref(gpu), &|_, _| {})?;
+        require_events(opened.version)?;
+        let file = opened.files.into_iter().next().unwrap_or_else(|| Err(no_answer()))?;
+        Self::opened(machine, gpu, file, opened.version, mask)
+            .map(|reader| reader.kept_by(opened.keeper))
     }
 
     /// As [`open`](Self::open), on an event file that was opened elsewhere, by a driver of `version`.
@@ -96,6 +100,17 @@ impl EventReader {
     ) -> Result<Self> {
         let _opening = fork::opening();
         Self::of_file(machine, gpu, (fd, EventMask::ALL), version, mask)
+    }
+
+    /// As [`from_fd`](Self::from_fd), on a file that was just opened: it had no other mask. A fork must not come in between.
+    pub(crate) fn opened(
+        machine: &Machine,
+        gpu: &Gpu,
+        fd: OwnedFd,
+        version: KfdVersion,
+        mask: EventMask,
+    ) -> Result<Self> {
+        Self::of_file(machine, gpu, (fd, mask), version, mask)
     }
 
     /// As [`from_fd`](Self::from_fd), on a file that had the masks `possible` before.
@@ -116,10 +131,19 @@ impl EventReader {
             owners: Owners::new(machine),
             edges: None,
             gap: None,
+            keeper: None,
         };
         let mut reader = Self { gpu: gpu.id, open: Some(open), seq: 0 };
         reader.set_mask(mask)?;
         Ok(reader)
+    }
+
+    /// The same reader, whose file `keeper` opened.
+    pub(crate) fn kept_by(mut self, keeper: Option<Keeper>) -> Self {
+        if let Some(open) = &mut self.open {
+            open.keeper = keeper;
+        }
+        self
     }
 
     /// Which GPU it reads.
@@ -260,6 +284,7 @@ impl EventReader {
             open.registration = None;
             open.edges = None;
             open.buffer.close();
+            open.keeper = None;
         }
     }
 

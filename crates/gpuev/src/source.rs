@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use gpuev_kfd::{KfdVersion, ioctl};
 use rustix::io::Errno;
 
+use crate::keeper::Keeper;
+use crate::machine::files;
 use crate::{Error, ErrorKind, Gpu, Machine, Result, Scope, advice};
 
 /// Opens the event files of a machine's GPUs.
@@ -28,6 +30,47 @@ pub trait EventSource: Send + Sync + fmt::Debug {
 
     /// Whose events the files show that this source opens now.
     fn scope(&self) -> Scope;
+
+    /// Event files of several GPUs of one look at the machine, in their order. A source that can open all of them at
+    /// once does. `each` is called with a file as soon as it is open, and subscribes: no GPU's events wait for the other
+    /// files.
+    ///
+    /// # Errors
+    /// Where none can be opened, all for one reason.
+    fn open_all(&self, gpus: &[Gpu], each: OnOpened<'_>) -> Result<OpenedFiles> {
+        let version = self.version()?;
+        let open = |gpu: &Gpu| self.open(gpu).inspect(|file| each(gpu, file));
+        let files = gpus.iter().map(open).collect();
+        Ok(OpenedFiles::new(version, self.scope(), files))
+    }
+}
+
+/// What [`EventSource::open_all`] calls for each file.
+pub type OnOpened<'a> = &'a dyn Fn(&Gpu, &OwnedFd);
+
+/// What [`EventSource::open_all`] opened.
+#[derive(Debug)]
+pub struct OpenedFiles {
+    pub(crate) version: KfdVersion,
+    pub(crate) scope: Scope,
+    pub(crate) files: Vec<Result<OwnedFd>>,
+    /// The process that opened them. It stays until they are closed.
+    pub(crate) keeper: Option<Keeper>,
+}
+
+impl OpenedFiles {
+    /// A file or the reason why there is none for each GPU that was asked for, opened by a driver of `version`. They
+    /// show the events of `scope`.
+    #[must_use]
+    pub fn new(version: KfdVersion, scope: Scope, files: Vec<Result<OwnedFd>>) -> Self {
+        Self { version, scope, files, keeper: None }
+    }
+
+    /// The files alone.
+    #[must_use]
+    pub fn into_files(self) -> Vec<Result<OwnedFd>> {
+        self.files
+    }
 }
 
 /// The driver itself, through `/dev/kfd`.
@@ -59,6 +102,48 @@ impl KfdDevice {
             .map_err(|error| advice::opening_kfd(&Machine::at(&self.root), &path, error))
     }
 
+    /// KFD's ids of the GPUs that the topology lists now.
+    fn listed(&self) -> Vec<u32> {
+        let nodes = std::fs::read_dir(self.root.join("sys/class/kfd/kfd/topology/nodes"));
+        let nodes = nodes.into_iter().flatten().flatten();
+        let ids = nodes.filter_map(|node| files::number::<u32>(&node.path().join("gpu_id")));
+        ids.filter(|id| *id != 0).collect()
+    }
+
+    /// Event files of the GPUs with these KFD ids, by which they are also called, all through one open of the device.
+    #[cfg(feature = "keeper-server")]
+    pub(crate) fn open_ids(&self, kfd_ids: &[u32]) -> Result<OpenedFiles> {
+        let name = |id: &u32| (*id, format!("the GPU with the KFD id {id}"));
+        self.open_each(kfd_ids.iter().map(name), |_, _| {})
+    }
+
+    fn open_each(
+        &self,
+        gpus: impl Iterator<Item = (u32, String)>,
+        each: impl Fn(usize, &OwnedFd),
+    ) -> Result<OpenedFiles> {
+        let device = self.device()?;
+        let version = self.version_of(&device)?;
+        let scope = Scope::of_this_process(&self.root, Some(version));
+        let open = |(at, (id, name)): (usize, (u32, String))| {
+            ioctl::open_event_file(&device, id)
+                .inspect(|file| each(at, file))
+                .map_err(|error| self.explain_events(id, &name, error))
+        };
+        Ok(OpenedFiles::new(version, scope, gpus.enumerate().map(open).collect()))
+    }
+
+    /// Since Linux 5.18 the driver looks for what it made of the GPU when this process first opened the device
+    /// (`kfd_process_device_data_by_id`).
+    fn explain_events(&self, kfd_id: u32, name: &str, error: io::Error) -> Error {
+        let unknown = error.raw_os_error() == Some(Errno::INVAL.raw_os_error());
+        let failed = explain_events(name, error);
+        if unknown && self.listed().contains(&kfd_id) {
+            return failed.with_kind(ErrorKind::AppearedLater).with_hint(APPEARED_LATER);
+        }
+        failed
+    }
+
     fn version_of(&self, device: &File) -> Result<KfdVersion> {
         let version = ioctl::get_version(device).map_err(|error| {
             Error::io(format!("GET_VERSION on {}", self.path().display()), error)
@@ -76,14 +161,26 @@ impl EventSource for KfdDevice {
     }
 
     fn open(&self, gpu: &Gpu) -> Result<OwnedFd> {
-        let device = self.device()?;
-        self.version_of(&device)?;
-        ioctl::open_event_file(&device, gpu.id.kfd_id).map_err(|error| explain_events(gpu, error))
+        let opened = self.open_all(std::slice::from_ref(gpu), &|_, _| {})?;
+        opened.files.into_iter().next().unwrap_or_else(|| Err(no_answer()))
     }
 
     fn scope(&self) -> Scope {
         Scope::of_this_process(&self.root, self.version().ok())
     }
+
+    fn open_all(&self, gpus: &[Gpu], each: OnOpened<'_>) -> Result<OpenedFiles> {
+        let named = gpus.iter().map(|gpu| (gpu.id.kfd_id, name_of(gpu)));
+        self.open_each(named, |at, file| each(&gpus[at], file))
+    }
+}
+
+const APPEARED_LATER: &str = "the driver shows a process only the GPUs that were there when it first opened /dev/kfd: start it \
+     again, or have a keeper open the event files (gpuev::keeper; gpuev watch, record and agent do)";
+
+/// A source that was asked for one file and gave none.
+pub(crate) fn no_answer() -> Error {
+    Error::new(ErrorKind::Io, "the source of event files gave none")
 }
 
 /// Whoever opens the files, a driver that is too old has none that could be read.
@@ -98,11 +195,14 @@ pub(crate) fn require_events(version: KfdVersion) -> Result<()> {
     Ok(())
 }
 
-fn explain_events(gpu: &Gpu, error: io::Error) -> Error {
+/// What the errors call it.
+fn name_of(gpu: &Gpu) -> String {
+    format!("GPU {} (KFD id {})", gpu.id.bdf, gpu.id.kfd_id)
+}
+
+fn explain_events(name: &str, error: io::Error) -> Error {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    let id = gpu.id;
-    let what = format!("SMI_EVENTS of GPU {} (KFD id {})", id.bdf, id.kfd_id);
-    let failed = Error::io(what, error);
+    let failed = Error::io(format!("SMI_EVENTS of {name}"), error);
     match errno {
         Some(Errno::INVAL) => failed
             .with_kind(ErrorKind::GpuRemoved)
@@ -144,10 +244,41 @@ where
     }
 
     fn open(&self, gpu: &Gpu) -> Result<OwnedFd> {
-        (self.open)(gpu).map_err(|error| explain_events(gpu, error))
+        (self.open)(gpu).map_err(|error| explain_events(&name_of(gpu), error))
     }
 
     fn scope(&self) -> Scope {
         self.scope.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine whose topology lists GPUs with these KFD ids.
+    fn device(ids: &[u32]) -> (tempfile::TempDir, KfdDevice) {
+        let root = tempfile::TempDir::new().unwrap();
+        for (node, id) in ids.iter().enumerate() {
+            let node = root.path().join(format!("sys/class/kfd/kfd/topology/nodes/{node}"));
+            std::fs::create_dir_all(&node).unwrap();
+            std::fs::write(node.join("gpu_id"), format!("{id}\n")).unwrap();
+        }
+        let device = KfdDevice::at(root.path());
+        (root, device)
+    }
+
+    fn errno(errno: Errno) -> io::Error {
+        errno.into()
+    }
+
+    #[test]
+    fn a_gpu_that_is_listed_and_not_known_appeared_later() {
+        let (_root, device) = device(&[0, 100]);
+        let listed = device.explain_events(100, "it", errno(Errno::INVAL));
+        assert_eq!(listed.kind(), ErrorKind::AppearedLater);
+        assert!(listed.to_string().contains("a keeper"), "{listed}");
+        let gone = device.explain_events(101, "it", errno(Errno::INVAL));
+        assert_eq!(gone.kind(), ErrorKind::GpuRemoved);
     }
 }

@@ -145,7 +145,7 @@ impl Worker {
         pipeline.tick(now, &mut |signal| give(outputs, recording, &signal));
         outputs.tick(now);
         if let Some(recording) = recording {
-            recording.tick(shared.watching().monitor.as_ref(), self.alive.safe_until_ns());
+            recording.tick(shared.watching().monitor.as_deref(), self.alive.safe_until_ns());
             self.alive.on_disk(recording.progress().safe_boot_ns);
         } else {
             self.alive.on_disk(self.received_ns);

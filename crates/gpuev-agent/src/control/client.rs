@@ -1,14 +1,15 @@
-//! The other side of the local socket: what commands ask the agent.
+//! The other side of the local socket: what commands ask the agent, and other programs that watch.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gpuev::{Error, ErrorKind, Result};
 
 use super::{LONGEST_LINE, Request, Response};
 
-/// A connection to the agent. Leases that it holds end with it.
+/// A connection to the agent, or another program that watches. Leases that it holds end with it.
 #[derive(Debug)]
 pub struct Client {
     path: PathBuf,
@@ -36,6 +37,18 @@ impl Client {
         }
     }
 
+    /// Does not wait longer than this for an answer.
+    ///
+    /// # Errors
+    /// For no time at all.
+    pub fn answer_within(&self, patience: Duration) -> Result<()> {
+        let stream = self.stream.get_ref();
+        stream
+            .set_read_timeout(Some(patience))
+            .and_then(|()| stream.set_write_timeout(Some(patience)))
+            .map_err(|error| Error::io("set a timeout", error))
+    }
+
     /// Asks, and waits for the answer.
     ///
     /// # Errors
@@ -45,7 +58,7 @@ impl Client {
             Ok(Response::Failed { error, .. }) => Err(Error::new(ErrorKind::Io, error)),
             Ok(response) => Ok(response),
             Err(error) => {
-                Err(Error::io(format!("ask the agent at {}", self.path.display()), error)
+                Err(Error::io(format!("ask the program at {}", self.path.display()), error)
                     .with_hint("it may have ended; its log tells"))
             }
         }

@@ -42,11 +42,21 @@ impl Server {
     /// # Errors
     /// Where it cannot listen, or another agent does.
     pub fn start(path: &Path, served: Arc<Served>) -> Result<Self> {
-        let failed = |error| {
-            Error::io(format!("listen at {}", path.display()), error)
-                .with_hint("is another agent running? control.socket names another path")
-        };
-        let listener = bind(path).map_err(failed)?;
+        Self::with_mode(path, served, 0o660)
+            .map_err(|e| e.with_hint("is another agent running? control.socket names another path"))
+    }
+
+    /// As [`start`](Self::start), for this user only.
+    ///
+    /// # Errors
+    /// Where it cannot listen.
+    pub fn start_private(path: &Path, served: Arc<Served>) -> Result<Self> {
+        Self::with_mode(path, served, 0o600)
+    }
+
+    fn with_mode(path: &Path, served: Arc<Served>, mode: u32) -> Result<Self> {
+        let failed = |error| Error::io(format!("listen at {}", path.display()), error);
+        let listener = bind(path, mode).map_err(failed)?;
         let (stop, stopped) = UnixStream::pair().map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name("gpuev-control".to_owned())
@@ -66,7 +76,7 @@ impl Drop for Server {
     }
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     if UnixStream::connect(path).is_ok() {
         return Err(io::ErrorKind::AddrInUse.into());
     }
@@ -78,7 +88,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

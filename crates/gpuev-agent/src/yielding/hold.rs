@@ -20,8 +20,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Of `agent`, whose event files `keeper` opens. Without a keeper the agent opens them, and stays a KFD
-    /// process although they are closed.
+    /// Of `agent`, whose event files `keeper` opens. Only the agent of a simulated machine has none.
     #[must_use]
     pub fn of(agent: &Arc<Shared>, keeper: Option<KeeperSource>) -> Self {
         Self { agent: Arc::clone(agent), keeper }
@@ -31,7 +30,11 @@ impl Hold {
 impl Grip for Hold {
     fn let_go(&self) -> Result<()> {
         self.agent.let_go();
-        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.let_go(KEEPER_MAY_TAKE))
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        keeper.let_go(KEEPER_MAY_TAKE)?;
+        // What was just being opened is closed, too.
+        self.agent.settle();
+        Ok(())
     }
 
     fn take_back(&self) -> Result<usize> {

@@ -17,7 +17,9 @@ use signal_hook::iterator::Signals;
 
 use crate::args::SourceArgs;
 use crate::exit::{Exit, Failure, Outcome, say};
+use crate::signals::not_ignored;
 use crate::source::Source;
+use crate::watching::own_keeper;
 
 /// Who starts keepers may be started at the same time. GPUs that cannot be opened at the start are tried again, but are an
 /// alert until then, and the gap of theirs begins with the start.
@@ -49,7 +51,7 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     let source = Source::open(source)?;
     let scratch = Scratch::unless_set(simulated, &mut config)?;
     // First, so that GPUs do not take the descriptors that ending takes.
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+    let mut signals = Signals::new(not_ignored(&[SIGINT, SIGTERM, SIGHUP]))
         .map_err(|error| gpuev::Error::io("listen for signals", error))?;
     let (machine, keeper, sandbox) = if simulated {
         (source.machine.clone(), None, None)
@@ -81,12 +83,9 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
 /// Who opens event files: the one whom the configuration names, or this program again.
 fn keeper(config: &Config) -> Result<KeeperSource, Failure> {
     let socket = &config.keeper.socket;
-    if !socket.as_os_str().is_empty() {
-        return Ok(KeeperSource::at_socket(socket));
-    }
-    let program = std::env::current_exe()
-        .map_err(|error| gpuev::Error::io("find this program in /proc/self/exe", error))?;
-    Ok(KeeperSource::of_program(&program, &["keeper"]))
+    let keeper =
+        if socket.as_os_str().is_empty() { own_keeper()? } else { KeeperSource::at_socket(socket) };
+    Ok(if config.keeper.partial { keeper.accept_partial() } else { keeper })
 }
 
 /// Waits for who starts keepers, and tells whether the agent was told to end meanwhile. Without one it goes on: it

@@ -6,8 +6,6 @@
 mod amdsmi;
 mod history;
 
-use std::io::{self, Write};
-
 use clap::Args;
 use gpuev::health::Sensors;
 use gpuev::message::Printable;
@@ -16,6 +14,7 @@ use gpuev::{EventMask, EventReader, Gpu, KfdVersion, Machine, advice, json};
 
 use crate::args::SourceArgs;
 use crate::exit::{Exit, Outcome};
+use crate::output;
 use crate::source::Source;
 
 /// Tell what works here, what does not, and how to mend it
@@ -39,7 +38,7 @@ pub(crate) fn run(args: &DoctorArgs, source: &SourceArgs) -> Outcome {
             text += &format!("{:5} {:12} {}\n", finding.state.mark(), finding.what, finding.text);
         }
     }
-    io::stdout().lock().write_all(text.as_bytes())?;
+    output::standard().write_all(text.as_bytes())?;
     Ok(findings.exit)
 }
 

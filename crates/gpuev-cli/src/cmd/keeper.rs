@@ -1,27 +1,31 @@
-//! `gpuev keeper`: opens event files for the agent, so that the agent needs no privileges.
+//! `gpuev keeper`: opens event files for a client, so that the client need not open `/dev/kfd`.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use gpuev::keeper::{self, Allowed};
-use gpuev::{Error, Machine};
+use gpuev::{Error, KfdDevice};
 use gpuev_agent::sandbox;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGBUS, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 use crate::exit::{Exit, Failure, Outcome, say};
+use crate::signals::not_ignored;
 
-/// Open event files for the agent whose connection is the standard input, until it hangs up
+/// Open event files for the client whose connection is the standard input, until it hangs up
 ///
-/// The agent and the service manager start it. It is the only part that needs CAP_SYS_ADMIN, and the only one
-/// that opens /dev/kfd.
-#[derive(Debug, Args)]
+/// gpuev watch, record and agent, programs with the gpuev library, and the service manager start it. It is the only part
+/// of the agent that needs CAP_SYS_ADMIN, and the only one that opens /dev/kfd.
+#[derive(Debug, Default, Args)]
 pub(crate) struct KeeperArgs {
-    /// Listen at this path instead, and run a keeper for each agent that connects
+    /// Listen at this path instead, and run a keeper for each client that connects
     #[arg(long, value_name = "PATH")]
     listen: Option<PathBuf>,
     /// Who may have event files, beside root and the keeper's own user; may be repeated
@@ -57,20 +61,31 @@ fn serve(allowed: &Allowed) -> Result<(), Failure> {
     let stdin = io::stdin();
     let kind = rustix::net::sockopt::socket_type(&stdin);
     if kind != Ok(rustix::net::SocketType::SEQPACKET) {
-        let why = "the standard input is no connection of an agent; gpuev agent, \
+        let why = "the standard input is no connection of a client; gpuev watch, record and agent, \
                    gpuev-keeper.socket and gpuev keeper --listen start it";
         return Err(Failure::Usage(why.to_owned()));
     }
-    Ok(keeper::serve(&stdin.as_fd(), &Machine::host(), allowed)?)
+    // Newer drivers end KFD processes by SIGBUS when a GPU is removed. A second one is a fault of our own.
+    let end = readable_after(&[SIGBUS, SIGTERM])?;
+    let second = Arc::new(AtomicBool::new(false));
+    flag::register_conditional_default(SIGBUS, Arc::clone(&second))
+        .and_then(|_| flag::register(SIGBUS, second))
+        .map_err(|error| Error::io("listen for signals", error))?;
+    Ok(keeper::serve(&stdin.as_fd(), &KfdDevice::at(Path::new("/")), allowed, &end)?)
+}
+
+/// A socket that has an end once one of these signals has come.
+fn readable_after(signals: &[i32]) -> Result<UnixStream, Failure> {
+    let failed = |error| Error::io("listen for signals", error);
+    let (write, read) = UnixStream::pair().map_err(failed)?;
+    for signal in not_ignored(signals) {
+        pipe::register(signal, write.try_clone().map_err(failed)?).map_err(failed)?;
+    }
+    Ok(read)
 }
 
 fn listen(path: &std::path::Path, allowed: &Allowed) -> Result<(), Failure> {
-    let failed = |error| Error::io("listen for signals", error);
-    let (stop, stopped) = UnixStream::pair().map_err(failed)?;
-    for signal in [SIGINT, SIGTERM] {
-        let stop = stop.try_clone().map_err(failed)?;
-        pipe::register(signal, stop).map_err(failed)?;
-    }
+    let stopped = readable_after(&[SIGINT, SIGTERM])?;
     let program = std::env::current_exe()
         .map_err(|error| Error::io("find this program in /proc/self/exe", error))?;
     // Whom to let in has been decided by then; each is served by this user.

@@ -2,7 +2,6 @@
 
 mod health;
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use clap::Args;
@@ -10,7 +9,8 @@ use gpuev::{Gpu, GpuId, Inventory, advice, json};
 use gpuev_store::History;
 
 use crate::args::SourceArgs;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome, say};
+use crate::output;
 use crate::render::table::Table;
 use crate::source::Source;
 
@@ -36,12 +36,12 @@ pub(crate) fn run(args: &ListArgs, source: &SourceArgs) -> Outcome {
         (false, true) => health::as_table(&inventory.gpus),
         (false, false) => as_table(&inventory),
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
+    output::standard().write_all(text.as_bytes())?;
     if inventory.gpus.is_empty() {
         return Err(Failure::Gpu(advice::none_usable(&inventory)));
     }
     for missing in advice::missing(&inventory) {
-        eprintln!("gpuev: {missing}");
+        say(&missing);
     }
     Ok(Exit::Success)
 }
@@ -90,7 +90,7 @@ fn list_history(path: &Path, args: &ListArgs) -> Outcome {
         }
         text = table.to_string();
     }
-    io::stdout().lock().write_all(text.as_bytes())?;
+    output::standard().write_all(text.as_bytes())?;
     Ok(Exit::Success)
 }
 

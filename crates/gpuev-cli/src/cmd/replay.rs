@@ -11,6 +11,7 @@ use gpuev_store::{Entries, Entry, History, Query, default_history_to_read};
 use crate::args::{FilterArgs, PeriodArgs};
 use crate::cmd::watch::{ShowArgs, Shown, filter};
 use crate::exit::{Failure, Outcome};
+use crate::output;
 use crate::signals::Ends;
 
 /// Show what was recorded
@@ -59,7 +60,7 @@ fn show(
     let wanted = filter(wanted, gpus);
     let query = query.filter(wanted.clone());
     let (end, ended) = mpsc::channel();
-    Ends::listen()?.call(None, park, move || drop(end))?;
+    Ends::listen()?.with_output(output::standard()).call(None, park, move || drop(end))?;
     let mut shown = Shown::new(show, [], &wanted)?;
     let entries = history.into_entries(&query).without_notes();
     let result = replay(entries, (&wanted, speed), &ended, &mut shown);

@@ -1,6 +1,5 @@
 //! `gpuev report`: what the events of a history came to.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use gpuev_store::{History, Query, default_history_to_read};
 
 use crate::args::duration;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::output;
 
 /// Tell what the events of a history came to: counts, rates, durations, what went wrong and where
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &ReportArgs) -> Outcome {
         (false, None) => report.text(),
         (false, Some(_)) => return Ok(Exit::Success),
     };
-    io::stdout().lock().write_all(text.as_bytes())?;
+    output::standard().write_all(text.as_bytes())?;
     Ok(Exit::Success)
 }
 

@@ -1,23 +1,30 @@
 //! `gpuev watch`: events as they happen.
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use anstream::{AutoStream, ColorChoice};
 use clap::Args;
 use gpuev::time::Anchor;
-use gpuev::{ErrorKind, Filter, GapCause, Gpu, GpuSelector, Item, Monitor, Subscription, json};
+use gpuev::{
+    ErrorKind, Filter, GapCause, Gpu, GpuId, GpuSelector, Item, Monitor, MonitorBuilder,
+    Subscription, json,
+};
 use gpuev_store::EventLog;
 use gpuev_store::report::{self, Options, Periods};
 
-use crate::args::{FilterArgs, SourceArgs, TypeArg, count, duration, size};
+use crate::args::{FilterArgs, SourceArgs, TypeArg, buffer, count, duration, interval};
 use crate::cmd::replay;
 use crate::exit::{Exit, Failure, Outcome, say};
+use crate::output;
 use crate::render::line::LineStyle;
 use crate::signals::Ends;
 use crate::source::Source;
+use crate::watching::{Opener, Watching};
 
 /// Show events as they happen
 #[derive(Debug, Args)]
@@ -30,7 +37,7 @@ pub(crate) struct WatchArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
     /// How many bytes of events may wait where the output is taken slowly, e.g. 512M; what exceeds it is a gap
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64M")]
+    #[arg(long, value_name = "SIZE", value_parser = buffer, default_value = "64M")]
     buffer: u64,
 }
 
@@ -51,9 +58,11 @@ pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
         gpus: gpus.iter().map(|gpu| gpu.id).collect(),
         ..live(&source.machine, &monitor.scope())
     });
+    let mut blindness = Blindness::said_at_start(&monitor);
     let feeding = source.begin()?;
+    let ends = if args.show.writes() { ends.with_output(output::standard()) } else { ends };
     ends.call(args.duration, move || feeding.finish(), move || drop(monitor))?;
-    let result = show(&mut shown, subscription);
+    let result = show(&mut shown, subscription, |item| blindness.say(item));
     shown.end(result)
 }
 
@@ -78,8 +87,8 @@ pub(crate) fn start(
     args: &FilterArgs,
     source: &Source,
     limit: usize,
-) -> Result<(Monitor, Subscription), Failure> {
-    let mut builder = Monitor::builder(&source.machine);
+) -> Result<(Watching, Subscription), Failure> {
+    let opener = Opener::of(source)?;
     let mut chosen = Vec::new();
     if !args.gpu.is_empty() {
         let inventory = source.machine.inventory()?;
@@ -89,17 +98,25 @@ pub(crate) fn start(
                 _ => Failure::Gpu(error),
             })?);
         }
-        builder = builder.gpus(chosen.iter().copied());
     }
-    let (monitor, subscription) = builder.start_with(filter(args, chosen), limit)?;
+    let filter = filter(args, chosen.iter().copied());
+    let choose = |builder: MonitorBuilder| {
+        if args.gpu.is_empty() { builder } else { builder.gpus(chosen) }
+    };
+    let (watching, subscription) = opener.start(filter, limit, choose)?;
+    say_what_is_left_out(&watching);
+    Ok((watching, subscription))
+}
+
+fn say_what_is_left_out(monitor: &Monitor) {
     for (gpu, why) in monitor.failures() {
         say(&format!("GPU {} is left out: {why}", gpu.id.bdf));
     }
+    monitor.left_out().iter().for_each(|missing| say(missing));
     let scope = monitor.scope();
-    if !scope.all_processes {
+    if !scope.all_processes && !monitor.gpus().is_empty() {
         say(&format!("{}; run as root to see all", scope.reason));
     }
-    Ok((monitor, subscription))
 }
 
 /// The filter that was asked for, `gpus` being the chosen ones.
@@ -128,13 +145,18 @@ pub(crate) fn filter(
 }
 
 /// Writes what comes, line by line: each at once where nothing more waits, else in one go.
-fn show(shown: &mut Shown<'_>, mut items: Subscription) -> Result<(), Failure> {
+fn show(
+    shown: &mut Shown<'_>,
+    mut items: Subscription,
+    mut say: impl FnMut(&Item),
+) -> Result<(), Failure> {
     loop {
         let mut next = items.wait(shown.summary_due());
         if next.is_none() && items.is_finished() {
             return Ok(());
         }
         while let Some(item) = next {
+            say(&item);
             if shown.put(item).is_break() {
                 return shown.flush();
             }
@@ -142,6 +164,36 @@ fn show(shown: &mut Shown<'_>, mut items: Subscription) -> Result<(), Failure> {
         }
         shown.tick();
         shown.flush()?;
+    }
+}
+
+/// GPUs that cannot be watched, said on standard error as well as in the stream.
+struct Blindness {
+    monitor: Weak<Monitor>,
+    /// Said when the command was started, as the first items say again.
+    said: Vec<GpuId>,
+}
+
+impl Blindness {
+    fn said_at_start(watching: &Watching) -> Self {
+        let said = watching.failures().into_iter().map(|(gpu, _)| gpu.id).collect();
+        Self { monitor: watching.weak(), said }
+    }
+
+    fn say(&mut self, item: &Item) {
+        let Item::Gap(gap) = item else { return };
+        if !gap.cause.begins_blindness() || gap.cause == GapCause::GpuRemoved {
+            return;
+        }
+        if let Some(at) = self.said.iter().position(|gpu| *gpu == gap.gpu) {
+            self.said.swap_remove(at);
+            return;
+        }
+        let failures = self.monitor.upgrade().map(|monitor| monitor.failures());
+        let of_it = |(gpu, _): &(Gpu, String)| gpu.id == gap.gpu;
+        let why = failures.unwrap_or_default().into_iter().find(of_it).map(|(_, why)| why);
+        let why = why.unwrap_or_else(|| gap.to_string());
+        say(&format!("GPU {} is not watched: {why}", gap.gpu.bdf));
     }
 }
 
@@ -159,17 +211,23 @@ pub(crate) struct ShowArgs {
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Tell each so often how many events there were, by GPU and type, and at the end what all came to
-    #[arg(long, value_name = "EVERY", value_parser = duration, num_args = 0..=1, default_missing_value = "1m")]
+    #[arg(long, value_name = "EVERY", value_parser = interval, num_args = 0..=1, default_missing_value = "1m")]
     summary: Option<Duration>,
     /// Do not show the events: only the summary or the log is wanted
     #[arg(long)]
     quiet: bool,
 }
 
+impl ShowArgs {
+    /// Whether anything is for standard output; else it may be closed.
+    fn writes(&self) -> bool {
+        !self.quiet || self.summary.is_some()
+    }
+}
+
 /// Items on their way to standard output, and to a log.
 pub(crate) struct Shown<'a> {
     args: &'a ShowArgs,
-    out: io::StdoutLock<'static>,
     style: LineStyle,
     text: String,
     log: Option<EventLog>,
@@ -185,13 +243,12 @@ impl<'a> Shown<'a> {
         gpus: impl IntoIterator<Item = &'g Gpu>,
         wanted: &Filter,
     ) -> Result<Self, Failure> {
-        let out = io::stdout().lock();
-        let colours = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        // NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM and what else there is.
+        let colours = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
         let log = args.log.as_deref();
         let log = log.map(|path| EventLog::create_filtered(path, gpus, wanted)).transpose()?;
         Ok(Self {
             args,
-            out,
             style: LineStyle::new(colours),
             text: String::new(),
             log,
@@ -210,12 +267,12 @@ impl<'a> Shown<'a> {
 
     /// How long until a summary is due, if one is wanted.
     fn summary_due(&self) -> Option<Duration> {
-        self.periods.as_ref().map(|periods| periods.left(Anchor::now().unix_ns))
+        self.periods.as_ref().map(|periods| periods.left(Anchor::now()))
     }
 
     /// Adds the summary that is due by now.
     fn tick(&mut self) {
-        let now = Anchor::now().unix_ns;
+        let now = Anchor::now();
         let over = self.periods.as_mut().and_then(|periods| periods.until(now));
         self.put_summary(over);
     }
@@ -263,8 +320,7 @@ impl<'a> Shown<'a> {
             log.append(&self.unlogged)?;
             self.unlogged.clear();
         }
-        self.out.write_all(self.text.as_bytes())?;
-        self.out.flush()?;
+        output::standard().write_all(self.text.as_bytes())?;
         self.text.clear();
         Ok(())
     }
@@ -303,7 +359,7 @@ impl Summary {
                 self.gaps += 1;
                 match gap.count {
                     Some(count) => self.lost = self.lost.saturating_add(count),
-                    None => self.of_unknown_size += u64::from(gap.cause != GapCause::GpuRemoved),
+                    None => self.of_unknown_size += u64::from(!gap.cause.begins_blindness()),
                 }
             }
         }

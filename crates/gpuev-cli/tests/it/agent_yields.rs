@@ -33,6 +33,7 @@ impl Agent {
         let state = dir.path().join("state");
         let text = format!(
             "agent.state_dir = {state:?}\nhttp.listen = \"\"\nkeeper.socket = {keeper:?}\n\
+             keeper.partial = true\n\
              control.socket = {:?}\n",
             dir.path().join("agent.sock")
         );

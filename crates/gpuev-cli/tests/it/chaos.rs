@@ -179,7 +179,7 @@ impl Field {
     fn configure(&self) {
         fs::write(self.path("rules.toml"), RULES).unwrap();
         let text = format!(
-            "agent.state_dir = {:?}\nhttp.listen = \"127.0.0.1:{}\"\nkeeper.socket = {:?}\ncontrol.socket = \"\"\n\
+            "agent.state_dir = {:?}\nhttp.listen = \"127.0.0.1:{}\"\nkeeper.socket = {:?}\nkeeper.partial = true\ncontrol.socket = \"\"\n\
              rules.builtin = false\nrules.files = [{:?}]\n\
              [sinks.file.all]\npath = {:?}\n\
              [sinks.webhook.pager]\nurl = {:?}\nqueue.retry_first = \"1ms\"\nqueue.retry_most = \"20ms\"\n",

@@ -164,3 +164,79 @@ fn examples_of_the_schema_are_what_is_written() {
     keys(&listed.json()[0], &mut written);
     assert_eq!(example("gpu"), written);
 }
+
+/// The fields that the schema's page lists for a record.
+fn fields_listed(record: &str) -> BTreeSet<String> {
+    let page = document("docs/event-schema.md");
+    let head = format!("## `\"record\":\"{record}\"`\n");
+    let section = page.split_once(&head).unwrap().1;
+    let section = section.split("\n## ").next().unwrap();
+    let table = section.split_once("| field | type | meaning |\n|---|---|---|\n").unwrap().1;
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
+    names.map(|name| name.trim().trim_matches('`').to_owned()).collect()
+}
+
+/// The fields of records as they are written, but for those that all have.
+fn written(records: &[String]) -> BTreeSet<String> {
+    let fields = records.iter().flat_map(|record| match parse(record) {
+        Value::Object(fields) => fields.into_iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        other => panic!("{other}"),
+    });
+    fields.filter(|name| !["v", "record", "gpu"].contains(&name.as_str())).collect()
+}
+
+fn event(line: &str, boot_ns: u64) -> gpuev::Item {
+    use gpuev::{Clock, Comm, Event, EventFacts, EventTime, GpuId, Item};
+    let gpu = GpuId {
+        index: 0,
+        bdf: "0000:03:00.0".parse().unwrap(),
+        unique_id: None,
+        partition: 0,
+        kfd_id: 1,
+    };
+    let unix_ns = boot_ns.cast_signed();
+    let time = EventTime { boot_ns, clock: Clock::Receipt, received_boot_ns: boot_ns, unix_ns };
+    let raw = line.as_bytes();
+    let facts = EventFacts { gpu, seq: 0, time, doubtful: true, pid: None, comm: Comm::NONE, raw };
+    Item::Event(Event::from_facts(facts))
+}
+
+/// A field that is written stands in its table, and the other way round.
+#[test]
+fn the_tables_of_the_schema_list_what_is_written() {
+    use gpuev::span::{Limits, Spans};
+    use gpuev::{Gap, GapCause, Item, json};
+    let begin = event("3 1 HWS hang", 1);
+    let gap = Gap {
+        gpu: begin.gpu(),
+        cause: GapCause::DriverFifoFull,
+        count: None,
+        from_boot_ns: 2,
+        to_boot_ns: 3,
+        unix_ns: 3,
+    };
+    let process = event("c 1234 python3", 5);
+    let items = [begin, Item::Gap(gap), event("4 1 ", 4), process];
+    let line = |item: &Item| {
+        let mut line = String::new();
+        json::write_item(&mut line, item);
+        line
+    };
+    assert_eq!(written(&[line(&items[0]), line(&items[3])]), fields_listed("event"));
+    assert_eq!(written(&[line(&items[1])]), fields_listed("gap"));
+    let mut spans = Vec::new();
+    let mut pairing = Spans::new(Limits::default());
+    let mut keep = |span: gpuev::span::Span| {
+        let mut line = String::new();
+        json::write_span(&mut line, &span);
+        spans.push(line);
+    };
+    items.iter().for_each(|item| pairing.push(item, &mut keep));
+    pairing.finish(&mut keep);
+    assert_eq!(written(&spans), fields_listed("span"), "{spans:?}");
+    let page = document("docs/event-schema.md");
+    for cause in GapCause::ALL {
+        assert!(page.contains(&format!("`{}`", cause.name())), "{}", cause.name());
+    }
+}

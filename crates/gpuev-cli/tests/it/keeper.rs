@@ -12,8 +12,8 @@ use gpuev_sim::run::{Run, Running};
 use gpuev_sim::{Kernel, SimMachine};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::machine::{possible, thermal};
-use crate::program::PROGRAM;
+use crate::machine::{end, possible, start_on, thermal};
+use crate::program::{PROGRAM, command};
 
 /// A listening keeper on a simulated machine.
 pub(crate) struct Listening {
@@ -64,10 +64,15 @@ impl Listening {
 
 /// Waits until it listens: its socket appears before it does, so a first connection may still be refused.
 fn wait_for(running: &mut Running, socket: &Path) {
-    while KeeperSource::at_socket(socket).version().is_err() {
+    while KeeperSource::at_socket(socket).accept_partial().version().is_err() {
         assert_eq!(running.child().try_wait().unwrap(), None, "it has ended");
         std::thread::yield_now();
     }
+}
+
+/// Its keepers, also where this user can have none that see all.
+fn keeper_at(listening: &Listening) -> KeeperSource {
+    KeeperSource::at_socket(&listening.socket()).accept_partial()
 }
 
 fn agents_machine(sim: &SimMachine, keeper: &KeeperSource) -> Machine {
@@ -98,7 +103,7 @@ fn events_of_all_processes_reach_an_agent_that_opens_nothing() {
         return;
     }
     let listening = Listening::on(&sim);
-    let keeper = KeeperSource::at_socket(&listening.socket());
+    let keeper = keeper_at(&listening);
     let machine = agents_machine(&sim, &keeper);
     let monitor = Monitor::start(&machine).unwrap();
     assert_eq!(monitor.gpus().len(), 2);
@@ -112,10 +117,11 @@ fn events_of_all_processes_reach_an_agent_that_opens_nothing() {
             .filter(|file| !file.closed)
             .all(|file| { file.client.pid.host == pid && file.client.cap_sys_admin })
     );
-    // The agent closes its own: the keeper, which still runs, has none.
+    // A keeper stays as long as the files that it opened.
     monitor.release();
     until(|| open_files(&sim) == 0);
-    assert_eq!(keeper.keeper_pid(), Some(pid));
+    assert_eq!(keeper.keeper_pid(), None);
+    until(|| !is_alive(pid));
 }
 
 #[test]
@@ -125,7 +131,7 @@ fn letting_go_leaves_no_file_and_no_process() {
         return;
     }
     let listening = Listening::on(&sim);
-    let keeper = KeeperSource::at_socket(&listening.socket());
+    let keeper = keeper_at(&listening);
     let monitor = Monitor::start(&agents_machine(&sim, &keeper)).unwrap();
     let mut items = monitor.subscribe(Filter::new());
     let pid = keeper.keeper_pid().unwrap();
@@ -158,10 +164,11 @@ fn a_killed_keeper_is_replaced_and_no_event_is_missed() {
         return;
     }
     let listening = Listening::on(&sim);
-    let keeper = KeeperSource::at_socket(&listening.socket());
+    let keeper = keeper_at(&listening);
     let monitor = Monitor::start(&agents_machine(&sim, &keeper)).unwrap();
     let mut items = monitor.subscribe(Filter::new());
     for round in 1..=5 {
+        until(|| keeper.keeper_pid().is_some());
         let pid = keeper.keeper_pid().unwrap();
         kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
         sim.emit(0, &thermal(round));
@@ -178,11 +185,14 @@ fn a_keeper_ends_with_its_agent() {
         return;
     }
     let listening = Listening::on(&sim);
-    let keeper = KeeperSource::at_socket(&listening.socket());
-    keeper.version().unwrap();
+    let keeper = keeper_at(&listening);
+    let monitor = Monitor::start(&agents_machine(&sim, &keeper)).unwrap();
     let pid = keeper.keeper_pid().unwrap();
-    drop(keeper);
+    drop(monitor);
     until(|| !is_alive(pid));
+    // One that was only asked of the driver has no files to stay for.
+    keeper.version().unwrap();
+    until(|| listening.keepers().is_empty());
 }
 
 #[test]
@@ -192,10 +202,10 @@ fn nonsense_ends_the_one_who_says_it_and_nobody_else() {
         return;
     }
     let listening = Listening::on(&sim);
-    let keeper = KeeperSource::at_socket(&listening.socket());
+    let keeper = keeper_at(&listening);
     let monitor = Monitor::start(&agents_machine(&sim, &keeper)).unwrap();
     let mut items = monitor.subscribe(Filter::new());
-    for nonsense in [&b"x"[..], &[1, 0, 9, 0, 0, 0, 0, 0], &[0xFF; 4000]] {
+    for nonsense in [&b"x"[..], &[2, 0, 9, 0, 0, 0, 0, 0], &[0xFF; 5000]] {
         let agent = connect(&listening.socket());
         rustix::io::write(&agent, nonsense).unwrap();
         let mut answer = [0; 64];
@@ -225,7 +235,7 @@ fn a_gpu_the_driver_does_not_know_is_refused() {
         return;
     }
     let listening = Listening::on(&sim);
-    let keeper = KeeperSource::at_socket(&listening.socket());
+    let keeper = keeper_at(&listening);
     let gone = Machine::at(sim.root()).gpus().unwrap().remove(1);
     sim.remove_gpu(1).unwrap();
     let error = keeper.open(&gone).unwrap_err();
@@ -247,4 +257,152 @@ fn no_keeper_is_an_error_that_says_so() {
     assert!(error.to_string().contains("gpuev-keeper.socket"), "{error}");
     let error = KeeperSource::of_program(Path::new("true"), &[]).version().unwrap_err();
     assert!(error.to_string().contains("talk to the keeper true"), "{error}");
+}
+
+/// A program that watches is no KFD process: its keeper opens the device, once for all GPUs.
+#[test]
+fn watch_and_record_open_no_device_and_their_keeper_opens_it_once() {
+    let sim = SimMachine::builder().gpus(8).build().unwrap();
+    if !possible(&sim) || !sees_all() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let history = folder.path().join("history.db");
+    let history = history.to_str().unwrap();
+    for (before, args) in [&["watch"][..], &["record", "-o", history]].into_iter().enumerate() {
+        let running = start_on(&sim, args);
+        let opens = sim.kfd_opens();
+        assert_eq!(opens.len(), before + 1, "{opens:?}");
+        assert_ne!(opens[before].pid, running.id());
+        let files = sim.event_files();
+        let open = files.iter().filter(|file| !file.closed);
+        assert!(open.clone().all(|file| file.client.pid.host == opens[before].pid));
+        assert_eq!(open.count(), 8);
+        drop(running);
+        until(|| open_files(&sim) == 0);
+        until(|| !is_alive(opens[before].pid));
+    }
+}
+
+/// Any GPU that is reset or repartitioned locks KFD for all.
+#[test]
+fn a_locked_kfd_is_told_and_waited_for() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) || !sees_all() {
+        return;
+    }
+    let lock = sim.lock_kfd();
+    let running = start_on(&sim, &["watch", "--json", "--count", "1"]);
+    let refused = || sim.kfd_opens().iter().filter(|open| open.refused.is_some()).count();
+    until(|| refused() >= 3);
+    drop(lock);
+    until(|| open_files(&sim) == 2);
+    sim.emit(0, &thermal(1));
+    let told = end(running).good();
+    assert!(told.err.contains("KFD is locked"), "{told:?}");
+    let causes: Vec<_> = told.json().iter().map(|one| one["cause"].to_string()).collect();
+    assert_eq!(causes[..2], ["\"locked\""; 2], "{told:?}");
+    assert_eq!(causes[2..4], ["\"reopened\""; 2], "{told:?}");
+    assert_eq!(causes.len(), 5);
+}
+
+/// The driver shows a process only the GPUs that were there when it first opened the device.
+#[test]
+fn a_gpu_that_appears_later_gets_a_keeper_that_is_younger() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) || !sees_all() {
+        return;
+    }
+    let running = start_on(&sim, &["watch", "--json", "--count", "2"]);
+    let keeper_of = |gpu: usize| {
+        let kfd_id = sim.kfd_gpu_id(gpu).unwrap();
+        let files = sim.event_files();
+        let of_gpu = files.iter().find(|file| !file.closed && file.kfd_gpu_id == kfd_id);
+        of_gpu.map(|file| file.client.pid.host)
+    };
+    let first = keeper_of(0).unwrap();
+    sim.emit(0, &thermal(1));
+    let new = sim.add_gpu().unwrap();
+    until(|| keeper_of(new).is_some());
+    assert_ne!(keeper_of(new), Some(first));
+    assert_eq!(keeper_of(0), Some(first), "what was open stays open");
+    assert!(is_alive(first), "as long as its file is");
+    sim.emit(new, &thermal(2));
+    let told = end(running).good().json();
+    assert_eq!(
+        told.iter().map(|one| one["gpu"]["index"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [0, 1]
+    );
+}
+
+/// Newer drivers end KFD processes when a GPU is removed: that must not be the program that watches, and the files of
+/// a process that the driver ends are closed.
+#[test]
+fn a_keeper_that_the_driver_ends_takes_nobody_with_it() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    if !possible(&sim) || !sees_all() {
+        return;
+    }
+    let running = start_on(&sim, &["watch", "--json", "--count", "1"]);
+    let keeper = sim.event_files()[0].client.pid.host;
+    kill_process(Pid::from_raw(i32::try_from(keeper).unwrap()).unwrap(), Signal::BUS).unwrap();
+    until(|| !is_alive(keeper));
+    until(|| sim.event_files().iter().filter(|file| !file.closed).count() == 2);
+    until(|| sim.event_files().iter().all(|file| file.closed || file.client.pid.host != keeper));
+    sim.emit(1, &thermal(1));
+    let told = end(running).good().json();
+    let causes: Vec<_> = told.iter().filter_map(|one| one["cause"].as_str()).collect();
+    assert_eq!(causes, ["reopened", "reopened"], "{told:?}");
+    assert_eq!(told.last().unwrap()["record"], "event");
+}
+
+/// A program without the capability sees as much by itself; a keeper is for those who want to see all.
+#[test]
+fn a_keeper_that_may_not_see_all_is_refused_with_the_reason() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) || !sees_all() {
+        return;
+    }
+    let place = Place::new();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin", PROGRAM]);
+    command.args(["keeper", "--listen"]).arg(place.socket()).stdin(Stdio::null());
+    let Ok(mut running) = Run::new(&sim).spawn(command) else {
+        return eprintln!("passed over: no setpriv");
+    };
+    let partial = KeeperSource::at_socket(&place.socket()).accept_partial();
+    while partial.version().is_err() {
+        assert_eq!(running.child().try_wait().unwrap(), None, "it has ended");
+        std::thread::yield_now();
+    }
+    let keeper = KeeperSource::at_socket(&place.socket());
+    let error = Monitor::start(&agents_machine(&sim, &keeper)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains("the keeper has no CAP_SYS_ADMIN"), "{error}");
+    let monitor = Monitor::start(&agents_machine(&sim, &partial)).unwrap();
+    assert!(!monitor.scope().all_processes);
+}
+
+/// As an unprivileged user, `watch` opens the device itself and says what that means.
+#[test]
+fn without_the_capability_watch_opens_the_device_itself_and_says_so() {
+    let sim = SimMachine::new().unwrap();
+    if !possible(&sim) {
+        return;
+    }
+    let mut command = command(["watch", "--for", "10ms"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = match Run::new(&sim).user_namespace(true).spawn(command) {
+        Ok(running) => running,
+        Err(error) => return eprintln!("passed over: {error}"),
+    };
+    let pid = running.id();
+    let ended = end(running).good();
+    assert!(ended.err.contains("partitions cannot be changed"), "{ended:?}");
+    assert!(sim.event_files().iter().all(|file| file.client.pid.host == pid));
+}
+
+/// Whether this user may see all processes: as anybody else, watch opens the device itself.
+pub(crate) fn sees_all() -> bool {
+    gpuev::Scope::of_this_process(Path::new("/"), None).all_processes
 }

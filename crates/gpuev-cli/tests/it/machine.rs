@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use gpuev_sim::run::{Run, Running};
 use gpuev_sim::{DriverEvent, SimMachine, throttler};
 
-use crate::program::{Ended, PROGRAM, has_thread, parse, run};
+use crate::program::{Ended, PROGRAM, command, has_thread, parse, run};
 
 /// Whether this user can have the namespaces that it takes; says so where not.
 pub(crate) fn possible(sim: &SimMachine) -> bool {
@@ -26,9 +26,7 @@ pub(crate) fn run_on<S: AsRef<OsStr>>(
     sim: &SimMachine,
     args: impl IntoIterator<Item = S>,
 ) -> Ended {
-    let mut command = Command::new(PROGRAM);
-    command.args(args);
-    end_on(sim, command)
+    end_on(sim, command(args))
 }
 
 /// Runs a command on `sim` to its end.
@@ -44,9 +42,7 @@ pub(crate) fn end_on(sim: &SimMachine, command: Command) -> Ended {
 /// Starts `watch` on `sim` and waits until it has subscribed to what it opened: what the driver says before
 /// that is for nobody. Its last thread starts after that.
 pub(crate) fn start_on(sim: &SimMachine, args: &[&str]) -> Running {
-    let mut command = Command::new(PROGRAM);
-    command.args(args).stdin(Stdio::null());
-    start_command_on(sim, command)
+    start_command_on(sim, command(args))
 }
 
 /// The same of a command that has its arguments and its input.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -56,7 +57,13 @@ pub(crate) fn parse(line: &str) -> Value {
 pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(args).stdin(Stdio::null()).env_remove("NO_COLOR");
+    command.env("GPUEV_RUNTIME_DIR", runtime_dir());
     command
+}
+
+/// Where the programs of this test find one another, and no others.
+pub(crate) fn runtime_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("gpuev-test-{}", std::process::id()))
 }
 
 /// Runs it to its end.

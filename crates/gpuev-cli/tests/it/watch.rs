@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -171,21 +170,4 @@ fn many_gpus_and_many_partitions_are_watched() {
             ended.json().iter().map(|item| item["gpu"]["index"].as_u64().unwrap()).collect();
         assert_eq!(seen.len(), gpus, "{machine}: {}", ended.err);
     }
-}
-
-#[test]
-fn colours_are_for_terminals_that_want_them() {
-    // script(1) gives it a terminal; where it is not installed there is nothing to see.
-    let watch = format!("{} watch --source {STORY} --count 5", crate::program::PROGRAM);
-    let script = |no_color: bool| {
-        let mut script = Command::new("script");
-        script.args(["-qec", &watch, "/dev/null"]).stdin(Stdio::null()).env_remove("NO_COLOR");
-        if no_color {
-            script.env("NO_COLOR", "1");
-        }
-        script.output().ok().map(|output| String::from_utf8(output.stdout).unwrap())
-    };
-    let Some(coloured) = script(false) else { return eprintln!("script(1) is missing") };
-    assert!(coloured.contains("\x1b["), "{coloured}");
-    assert!(!script(true).unwrap().contains("\x1b["));
 }

@@ -57,7 +57,7 @@ impl Agent {
             return None;
         }
         let keepers = Listening::on(&sim);
-        let keeper = KeeperSource::at_socket(&keepers.socket());
+        let keeper = KeeperSource::at_socket(&keepers.socket()).accept_partial();
         let machine = Machine::at(sim.root()).with_event_source(keeper.clone());
         let monitor = Arc::new(Monitor::start(&machine).unwrap());
         let items = monitor.subscribe(Filter::new());

@@ -11,7 +11,7 @@ from ._core import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import amdsmi, errors, sim
-    from ._core import Event, Gap, Gpu, GpuId, Pairing, Sensors, Span, list_gpus
+    from ._core import Event, Gap, Gpu, GpuId, Pairing, Sensors, Span, list_gpus, use_keeper
     from ._enums import (
         Access,
         Clock,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         GpuRemovedError,
         InvalidInputError,
         IoError,
+        LockedError,
         NoGpuError,
         NotSupportedError,
         OutOfResourcesError,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 # Where each name lives: loaded when it is first asked for, so that `import gpuev` takes next to no time.
 _HOMES = {
-    "_core": ("Event", "Gap", "Gpu", "GpuId", "Pairing", "Sensors", "Span", "list_gpus"),
+    "_core": ("Event", "Gap", "Gpu", "GpuId", "Pairing", "Sensors", "Span", "list_gpus", "use_keeper"),
     "_enums": (
         "Access",
         "Clock",
@@ -58,6 +59,7 @@ _HOMES = {
         "GpuRemovedError",
         "InvalidInputError",
         "IoError",
+        "LockedError",
         "NoGpuError",
         "NotSupportedError",
         "OutOfResourcesError",
@@ -84,6 +86,7 @@ __all__ = [
     "InvalidInputError",
     "IoError",
     "Item",
+    "LockedError",
     "NoGpuError",
     "NotSupportedError",
     "OutOfResourcesError",
@@ -103,6 +106,7 @@ __all__ = [
     "read_history",
     "sim",
     "spans",
+    "use_keeper",
     "watch",
 ]
 

@@ -73,13 +73,16 @@ class FaultOutcome(_Name):
 
 
 class GapCause(_Name):
-    """Where events were lost."""
+    """Where events were lost, or why nothing is seen from now on."""
 
     DRIVER_FIFO_FULL = "driver_fifo_full"
     SUBSCRIBER_SLOW = "subscriber_slow"
     YIELDED = "yielded"
     REOPENED = "reopened"
     GPU_REMOVED = "gpu_removed"
+    LOCKED = "locked"
+    APPEARED_LATER = "appeared_later"
+    OPEN_FAILED = "open_failed"
 
 
 class SpanType(_Name):

@@ -33,6 +33,10 @@ class GpuRemovedError(Error, ConnectionError):
     """The GPU is not, or no longer, there."""
 
 
+class LockedError(Error, OSError):
+    """The driver is locked while a GPU is being reset, repartitioned or removed. It passes: try again."""
+
+
 class InvalidInputError(Error, ValueError):
     """What was asked for does not exist or makes no sense."""
 

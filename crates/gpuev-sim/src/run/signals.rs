@@ -34,6 +34,9 @@ impl Forwarding {
         EARLY.store(0, Ordering::SeqCst);
         let mut forwarding = Forwarding { before: Vec::new(), program: None };
         for signal in FORWARDED {
+            if is_ignored(signal)? {
+                continue;
+            }
             // SAFETY: all-zero is a valid sigaction.
             let mut action: libc::sigaction = unsafe { mem::zeroed() };
             action.sa_sigaction = pass_on as *const () as usize;
@@ -66,6 +69,17 @@ impl Forwarding {
         }
         Ok(())
     }
+}
+
+/// Whether whoever started this process had `signal` ignored: then it stays so, here and in the program, which inherits it.
+fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
+    // SAFETY: all-zero is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: without a new action the call only writes to a valid structure.
+    if unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
 impl Drop for Forwarding {

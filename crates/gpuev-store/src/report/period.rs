@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use gpuev::json::{Object, write_gpu, write_list};
-use gpuev::time::Rfc3339;
+use gpuev::time::{Anchor, Rfc3339};
 use gpuev::{GpuId, Item};
 
 use super::fold::{Options, Reporter};
@@ -42,14 +42,18 @@ pub struct Summary {
 
 /// Cuts a stream into stretches of one length, and makes the report of all of it.
 ///
-/// Time is that of the items, and what [`until`](Self::until) says: a replay is cut as what was live.
+/// Time is `CLOCK_BOOTTIME` of the items, and what [`until`](Self::until) says: a replay is cut as what was live, and
+/// setting the wall clock changes nothing.
 #[derive(Debug)]
 pub struct Periods {
-    length_ns: i64,
+    length_ns: u64,
     reporter: Reporter,
     /// As it was when the stretch began.
     before: Vec<GpuCounts>,
-    from_unix_ns: Option<i64>,
+    /// When the source began, where that is known.
+    begun_unix_ns: Option<i64>,
+    boot_id: Option<String>,
+    from: Option<Anchor>,
     /// The latest that [`until`](Self::until) said.
     now_unix_ns: Option<i64>,
 }
@@ -58,57 +62,78 @@ impl Periods {
     /// Stretches of `length`, at least a millisecond.
     #[must_use]
     pub fn new(length: Duration, options: Options) -> Self {
-        let length_ns = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX).max(1_000_000);
+        let length_ns = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).max(1_000_000);
         let reporter = Reporter::new(options);
-        Self { length_ns, reporter, before: Vec::new(), from_unix_ns: None, now_unix_ns: None }
+        Self {
+            length_ns,
+            reporter,
+            before: Vec::new(),
+            begun_unix_ns: None,
+            boot_id: None,
+            from: None,
+            now_unix_ns: None,
+        }
     }
 
-    /// What follows is from `source`.
+    /// What follows is from `source`. After another boot its clock is another.
     pub fn begin(&mut self, source: Source) {
-        self.from_unix_ns = self.from_unix_ns.or(source.from_unix_ns);
+        if self.boot_id.as_ref().zip(source.boot_id.as_ref()).is_some_and(|(one, two)| one != two) {
+            self.from = None;
+            self.begun_unix_ns = None;
+        }
+        self.boot_id = source.boot_id.clone().or(self.boot_id.take());
+        self.begun_unix_ns = self.begun_unix_ns.or(source.from_unix_ns);
         self.reporter.begin(source);
     }
 
     /// Takes the next item. Gives the stretch that is over by then, if one is.
     pub fn push(&mut self, item: &Item) -> Option<Summary> {
-        let unix_ns = match item {
-            Item::Event(event) => event.time.unix_ns,
-            Item::Gap(gap) => gap.unix_ns,
+        let (boot_ns, unix_ns) = match item {
+            Item::Event(event) => (event.time.boot_ns, event.time.unix_ns),
+            Item::Gap(gap) => (gap.to_boot_ns, gap.unix_ns),
         };
-        let over = self.over_by(unix_ns);
+        let over = self.over_by(Anchor { boot_ns, unix_ns });
         self.reporter.push(item);
         over
     }
 
-    /// It is `unix_ns` now: gives the stretch that is over, if one is. Of several, in which nothing happened but in
+    /// It is `now`: gives the stretch that is over, if one is. Of several, in which nothing happened but in
     /// the first, that one.
-    pub fn until(&mut self, unix_ns: i64) -> Option<Summary> {
-        self.now_unix_ns = self.now_unix_ns.max(Some(unix_ns));
-        self.over_by(unix_ns)
+    pub fn until(&mut self, now: Anchor) -> Option<Summary> {
+        self.now_unix_ns = self.now_unix_ns.max(Some(now.unix_ns));
+        self.over_by(now)
     }
 
-    fn over_by(&mut self, unix_ns: i64) -> Option<Summary> {
-        let from_unix_ns = *self.from_unix_ns.get_or_insert(unix_ns);
-        let passed = unix_ns.saturating_sub(from_unix_ns).div_euclid(self.length_ns);
+    fn over_by(&mut self, now: Anchor) -> Option<Summary> {
+        let from = self.begin_at(now);
+        let passed = now.boot_ns.saturating_sub(from.boot_ns) / self.length_ns;
         if passed < 1 {
             return None;
         }
-        let to_unix_ns = from_unix_ns.saturating_add(self.length_ns);
-        self.from_unix_ns =
-            Some(from_unix_ns.saturating_add(self.length_ns.saturating_mul(passed)));
+        let to = later(from, self.length_ns);
+        self.from = Some(later(from, self.length_ns.saturating_mul(passed)));
         let now = self.reporter.gpus();
         let gpus = now.iter().map(|gpu| gpu.since(&self.before)).collect();
         let events_so_far = now.iter().map(|gpu| gpu.types.total()).sum();
         self.before = now;
-        Some(Summary { from_unix_ns, to_unix_ns, gpus, events_so_far })
+        Some(Summary { from_unix_ns: from.unix_ns, to_unix_ns: to.unix_ns, gpus, events_so_far })
     }
 
-    /// How long the stretch still takes at `unix_ns`.
+    /// How long the stretch still takes at `now`.
     #[must_use]
-    pub fn left(&self, unix_ns: i64) -> Duration {
-        let from = self.from_unix_ns.unwrap_or(unix_ns);
-        let left = from.saturating_add(self.length_ns).saturating_sub(unix_ns);
-        Duration::from_nanos(u64::try_from(left).unwrap_or(0))
+    pub fn left(&self, now: Anchor) -> Duration {
+        let from = self.from.map_or(now.boot_ns, |from| from.boot_ns);
+        Duration::from_nanos(from.saturating_add(self.length_ns).saturating_sub(now.boot_ns))
+    }
+
+    /// When the stretch began; the first, when its source did.
+    fn begin_at(&mut self, now: Anchor) -> Anchor {
+        let begun = self.begun_unix_ns;
+        *self.from.get_or_insert_with(|| {
+            let before = begun.map_or(0, |begun| now.unix_ns.saturating_sub(begun));
+            let boot_ns = now.boot_ns.saturating_sub(u64::try_from(before).unwrap_or(0));
+            Anchor { boot_ns, unix_ns: now.unix_ns.min(begun.unwrap_or(now.unix_ns)) }
+        })
     }
 
     /// What all came to.
@@ -118,6 +143,14 @@ impl Periods {
             self.reporter.goes_on(now);
         }
         self.reporter.finish()
+    }
+}
+
+/// The moment `ns` nanoseconds after another.
+fn later(moment: Anchor, ns: u64) -> Anchor {
+    Anchor {
+        boot_ns: moment.boot_ns.saturating_add(ns),
+        unix_ns: moment.unix_ns.saturating_add(i64::try_from(ns).unwrap_or(i64::MAX)),
     }
 }
 

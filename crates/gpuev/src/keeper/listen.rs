@@ -12,8 +12,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::serve::Allowed;
 
-/// More agents than any node has; those beyond wait until one goes.
-const MOST_KEEPERS: usize = 4;
+/// More than the clients of any node need at a time: one keeper for each batch of GPUs that appeared together. Clients
+/// beyond wait until one goes.
+const MOST_KEEPERS: usize = 32;
 
 /// Listens at `path` and runs `keeper`, whose standard input is the connection, for each agent that `allowed`
 /// lets in, until `stop` is readable or closed. This process opens no device, so it is never a KFD process.

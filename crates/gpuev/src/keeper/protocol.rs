@@ -1,16 +1,20 @@
-//! What agent and keeper say to each other: one message a packet (`SOCK_SEQPACKET`), fixed headers, numbers
-//! little-endian.
+//! What a client and its keeper say to each other: one message a packet (`SOCK_SEQPACKET`), numbers little-endian.
+//!
+//! The client asks once: for the event files of the GPUs with these KFD ids, as many as there are, or for none of
+//! them, to be told of the driver. The keeper answers *hello* and then one packet for each GPU, in their order; or
+//! *refused*, where it cannot open any. *Ending* may follow at any time.
 //!
 //! | packet | bytes |
 //! |---|---|
-//! | question | version u16, what u16 (1 hello, 2 open), KFD id u32 (0 with hello) |
-//! | answer | version u16, what u16 (1 hello, 2 opened, 3 refused), three u32, text of at most [`MOST_TEXT`] bytes |
+//! | question | version u16, what u16 (1 open), at most [`MOST_GPUS`] KFD ids u32 |
+//! | answer | version u16, what u16 (1 hello, 2 opened, 3 refused, 4 ending), three u32, text of at most [`MOST_TEXT`] bytes |
 //!
 //! | answer | the three numbers | text | file |
 //! |---|---|---|---|
 //! | hello | KFD version's major and minor; bit 0: events of all processes are seen, bit 1: faults of all | why | the keeper's pidfd |
 //! | opened | the KFD id, 0, 0 | none | the event file |
 //! | refused | the kind of the error, 0, 0 | the error | none |
+//! | ending | 0, 0, 0: the driver or the service manager ends the keeper: close the files | none | none |
 //!
 //! Anything else ends the connection.
 
@@ -25,22 +29,20 @@ use rustix::net::{
 };
 
 /// What both sides must agree on.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// Longer texts are cut.
 const MOST_TEXT: usize = 1024;
 
-const QUESTION: usize = 8;
+/// More GPUs than any machine has: the largest known has 72 nodes.
+pub(super) const MOST_GPUS: usize = 1024;
+
+const QUESTION: usize = 4;
 const HEADER: usize = 16;
 
-/// What the agent asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
-    /// Which driver is it, and whose events are seen?
-    Hello,
-    /// A fresh event file of the GPU with this KFD id.
-    Open(u32),
-}
+/// What the client asks: a fresh event file of each GPU with one of these KFD ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Question(pub(super) Vec<u32>);
 
 /// What the keeper answers; an event file or pidfd goes with it.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(super) enum Answer {
     Opened(u32),
     /// Why not.
     Refused(Error),
+    /// The keeper must end, and the files that it opened should be closed.
+    Ending,
 }
 
 /// What came in one packet.
@@ -64,42 +68,29 @@ pub(super) enum Received<T> {
 }
 
 impl Question {
-    fn encode(self) -> [u8; QUESTION] {
-        let (what, kfd_id) = match self {
-            Self::Hello => (1_u16, 0),
-            Self::Open(kfd_id) => (2, kfd_id),
-        };
-        let mut bytes = [0; QUESTION];
-        bytes[..2].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[2..4].copy_from_slice(&what.to_le_bytes());
-        bytes[4..].copy_from_slice(&kfd_id.to_le_bytes());
-        bytes
-    }
-
     #[cfg(any(test, feature = "keeper-server"))]
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let kfd_id = u32_at(bytes, 4)?;
-        match (u16_at(bytes, 2)?, kfd_id, bytes.len()) {
-            (1, 0, QUESTION) => Some(Self::Hello),
-            (2, 1.., QUESTION) => Some(Self::Open(kfd_id)),
-            _ => None,
-        }
+        let ids = bytes.get(QUESTION..)?;
+        let is_whole = ids.len() % 4 == 0 && u16_at(bytes, 2)? == 1;
+        is_whole.then(|| Self((0..ids.len()).step_by(4).filter_map(|at| u32_at(ids, at)).collect()))
     }
 
     /// Sends it to a keeper.
-    pub(super) fn send(self, keeper: &impl AsFd) -> io::Result<()> {
-        send(keeper.as_fd(), &[&self.encode()], None)
+    pub(super) fn send(&self, keeper: &impl AsFd) -> io::Result<()> {
+        let mut bytes = [VERSION.to_le_bytes(), 1_u16.to_le_bytes()].concat();
+        self.0.iter().for_each(|id| bytes.extend(id.to_le_bytes()));
+        send(keeper.as_fd(), &[&bytes], None)
     }
 
-    /// The agent's next question.
+    /// The client's question.
     ///
     /// # Errors
     /// `InvalidData` for what is no question; those of the socket.
     #[cfg(any(test, feature = "keeper-server"))]
-    pub(super) fn receive(agent: &impl AsFd) -> io::Result<Received<Self>> {
-        // No room for files: whatever the agent sends along, the kernel drops.
-        let mut bytes = [0; QUESTION + 1];
-        let (taken, _) = receive(agent.as_fd(), &mut bytes, &mut RecvAncillaryBuffer::default())?;
+    pub(super) fn receive(client: &impl AsFd) -> io::Result<Received<Self>> {
+        // No room for files: whatever the client sends along, the kernel drops.
+        let mut bytes = [0; QUESTION + 4 * MOST_GPUS + 1];
+        let (taken, _) = receive(client.as_fd(), &mut bytes, &mut RecvAncillaryBuffer::default())?;
         read(&bytes[..taken], Self::decode)
     }
 }
@@ -116,6 +107,7 @@ impl Answer {
             }
             Self::Opened(kfd_id) => (2, [*kfd_id, 0, 0], String::new()),
             Self::Refused(error) => (3, [number_of(error.kind()), 0, 0], error.to_string()),
+            Self::Ending => (4, [0; 3], String::new()),
         }
     }
 
@@ -133,13 +125,14 @@ impl Answer {
             }
             (2, 0, 0) if text.is_empty() => Some(Self::Opened(a)),
             (3, 0, 0) => Some(Self::Refused(Error::new(kind_of(a), text))),
+            (4, 0, 0) if a == 0 && text.is_empty() => Some(Self::Ending),
             _ => None,
         }
     }
 
-    /// Sends it to the agent, with the file that belongs to it.
+    /// Sends it to the client, with the file that belongs to it.
     #[cfg(any(test, feature = "keeper-server"))]
-    pub(super) fn send(&self, agent: &impl AsFd, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub(super) fn send(&self, client: &impl AsFd, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let (what, numbers, mut text) = self.parts();
         let cut = (0..=MOST_TEXT.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(cut.unwrap_or(0));
@@ -149,7 +142,7 @@ impl Answer {
         for (slot, number) in header[4..].chunks_exact_mut(4).zip(numbers) {
             slot.copy_from_slice(&number.to_le_bytes());
         }
-        send(agent.as_fd(), &[&header, text.as_bytes()], file)
+        send(client.as_fd(), &[&header, text.as_bytes()], file)
     }
 
     /// The keeper's answer, and the file that came with it.
@@ -223,7 +216,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// The kinds that have a number; one that has none goes over as [`ErrorKind::Io`].
-const KINDS: [ErrorKind; 8] = [
+const KINDS: [ErrorKind; 10] = [
     ErrorKind::Io,
     ErrorKind::NoGpu,
     ErrorKind::PermissionDenied,
@@ -232,6 +225,8 @@ const KINDS: [ErrorKind; 8] = [
     ErrorKind::InvalidInput,
     ErrorKind::Stopped,
     ErrorKind::OutOfResources,
+    ErrorKind::Locked,
+    ErrorKind::AppearedLater,
 ];
 
 #[cfg(any(test, feature = "keeper-server"))]
@@ -254,30 +249,32 @@ mod tests {
 
     #[test]
     fn questions_come_over_whole() {
-        let (agent, keeper) = pair();
-        for question in [Question::Hello, Question::Open(1), Question::Open(u32::MAX)] {
-            question.send(&agent).unwrap();
+        let (client, keeper) = pair();
+        for ids in [vec![], vec![1], vec![u32::MAX; MOST_GPUS]] {
+            Question(ids.clone()).send(&client).unwrap();
             let Received::Message(got) = Question::receive(&keeper).unwrap() else { panic!() };
-            assert_eq!(got, question);
+            assert_eq!(got, Question(ids));
         }
-        drop(agent);
+        drop(client);
         assert!(matches!(Question::receive(&keeper).unwrap(), Received::End));
     }
 
     #[test]
     fn answers_come_over_with_their_file() {
-        let (agent, keeper) = pair();
+        let (client, keeper) = pair();
         let hello = Answer::Hello(KfdVersion { major: 1, minor: 17 }, Scope::everything("root"));
-        hello.send(&keeper, Some(agent.as_fd())).unwrap();
+        hello.send(&keeper, Some(client.as_fd())).unwrap();
         let (Received::Message(Answer::Hello(version, scope)), Some(_)) =
-            Answer::receive(&agent).unwrap()
+            Answer::receive(&client).unwrap()
         else {
             panic!()
         };
         assert_eq!((version.minor, scope), (17, Scope::everything("root")));
         let error = Error::new(ErrorKind::GpuRemoved, "ä".repeat(MOST_TEXT));
+        Answer::Ending.send(&keeper, None).unwrap();
+        assert!(matches!(Answer::receive(&client), Ok((Received::Message(Answer::Ending), None))));
         Answer::Refused(error).send(&keeper, None).unwrap();
-        let (Received::Message(Answer::Refused(error)), None) = Answer::receive(&agent).unwrap()
+        let (Received::Message(Answer::Refused(error)), None) = Answer::receive(&client).unwrap()
         else {
             panic!()
         };
@@ -287,24 +284,23 @@ mod tests {
 
     #[test]
     fn nonsense_is_told_from_another_version() {
-        let (agent, keeper) = pair();
+        let (client, keeper) = pair();
         let question = |bytes: &[u8]| {
-            send(agent.as_fd(), &[bytes], None).unwrap();
+            send(client.as_fd(), &[bytes], None).unwrap();
             Question::receive(&keeper)
         };
         for nonsense in [
-            &[1][..],
-            &[1, 0],
-            &[1, 0, 1, 0, 1, 0, 0, 0],
-            &[1, 0, 2, 0, 0, 0, 0, 0],
-            &[1, 0, 3, 0, 0, 0, 0, 0],
-            &[1, 0, 1, 0, 0, 0, 0, 0, 0],
+            &[2][..],
+            &[2, 0],
+            &[2, 0, 1],
+            &[2, 0, 2, 0, 0, 0, 0, 0],
+            &[2, 0, 1, 0, 0, 0, 0, 0, 0],
             &[1; 5000],
         ] {
             let error = question(nonsense).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{nonsense:?}");
         }
-        assert!(matches!(question(&[2, 0, 9]).unwrap(), Received::OtherVersion(2)));
+        assert!(matches!(question(&[1, 0, 9]).unwrap(), Received::OtherVersion(1)));
     }
 
     #[test]
@@ -314,7 +310,7 @@ mod tests {
             for (at, byte) in (0..).zip(&mut bytes) {
                 *byte = (round.wrapping_mul(2_654_435_761).rotate_left(at) >> 24).to_le_bytes()[0];
             }
-            bytes[0] = 1;
+            bytes[0] = 2;
             bytes[1] = 0;
             let length = round as usize % 40;
             let _ = read(&bytes[..length], Question::decode);

@@ -1,15 +1,16 @@
-//! The privileged side: opens event files for one agent, until it hangs up.
+//! The privileged side: opens event files for one client, until it hangs up.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::{Error, ErrorKind, Gpu, Machine, Result};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::peer::Peer;
 use super::protocol::{Answer, Question, Received};
+use crate::{Error, ErrorKind, KfdDevice, OpenedFiles, Result};
 
-/// Whom a keeper serves: always root and its own user, and whoever is named.
+/// Whom a keeper serves: always root and its own user, and every user that is named.
 #[derive(Debug, Clone, Default)]
 pub struct Allowed {
     uids: Vec<u32>,
@@ -22,14 +23,14 @@ impl Allowed {
         Self { uids: uids.into_iter().collect() }
     }
 
-    /// Who was named.
+    /// The users that were named.
     pub fn uids(&self) -> impl Iterator<Item = u32> {
         self.uids.iter().copied()
     }
 
-    /// Lets the agent at the other end in, or tells it and the caller why not.
-    pub(super) fn admit(&self, agent: &impl AsFd) -> Result<()> {
-        let peer = Peer::of(agent).map_err(|error| Error::io("ask who the agent is", error))?;
+    /// Lets the client at the other end in, or tells it and the caller why not.
+    pub(super) fn admit(&self, client: &impl AsFd) -> Result<()> {
+        let peer = Peer::of(client).map_err(|error| Error::io("ask who the client is", error))?;
         let own = rustix::process::geteuid().as_raw();
         if peer.uid == 0 || peer.uid == own || self.uids.contains(&peer.uid) {
             return Ok(());
@@ -39,75 +40,95 @@ impl Allowed {
             Error::new(ErrorKind::PermissionDenied, what)
                 .with_hint("gpuev keeper --allow-user names who may")
         };
-        let _gone_already = Answer::Refused(refused()).send(agent, None);
+        let _gone_already = Answer::Refused(refused()).send(client, None);
         Err(refused())
     }
 }
 
-/// Serves the agent at the other end of `agent`, a connected `SOCK_SEQPACKET`, with event files of `machine`,
-/// until it hangs up. The process that calls this is a KFD process from then on: it should end.
+/// Serves the client at the other end of `client`, a connected `SOCK_SEQPACKET`, with event files of `device`, once:
+/// a keeper opens the files of one look at the machine. Returns when the client hangs up, or when `end` is readable or
+/// closed: the client is then told to close the files. The process that calls this is a KFD process from then on: it
+/// should end.
 ///
 /// # Errors
-/// Where the agent may not be served, says what no agent says, or the socket fails.
-pub fn serve(agent: &impl AsFd, machine: &Machine, allowed: &Allowed) -> Result<()> {
-    let failed = |error| Error::io("talk to the agent", error);
-    allowed.admit(agent)?;
-    let mut keeper = Keeper { machine, gpus: Vec::new() };
-    loop {
-        let (answer, file) = match Question::receive(agent).map_err(failed)? {
-            Received::Message(question) => keeper.answer(question),
-            Received::OtherVersion(version) => (Answer::Refused(other_version(version)), None),
+/// Where the client may not be served, says what no client says, or the socket fails.
+pub fn serve(
+    client: &impl AsFd,
+    device: &KfdDevice,
+    allowed: &Allowed,
+    end: &impl AsFd,
+) -> Result<()> {
+    let failed = |error| Error::io("talk to the client", error);
+    allowed.admit(client)?;
+    let mut served = false;
+    while wait(client, end).map_err(failed)? {
+        let answered = match Question::receive(client).map_err(failed)? {
             Received::End => return Ok(()),
-        };
-        match answer.send(agent, file.as_ref().map(OwnedFd::as_fd)) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            sent => sent.map_err(failed)?,
-        }
-    }
-}
-
-struct Keeper<'a> {
-    machine: &'a Machine,
-    /// As listed when a GPU was last looked for in vain.
-    gpus: Vec<Gpu>,
-}
-
-impl Keeper<'_> {
-    /// The answer, and the file that goes with it; our own descriptor of it is closed when it is sent.
-    fn answer(&mut self, question: Question) -> (Answer, Option<OwnedFd>) {
-        let answered = match question {
-            Question::Hello => self.hello(),
-            Question::Open(kfd_id) => self.open(kfd_id),
+            Received::OtherVersion(version) => refuse(client, other_version(version)),
+            Received::Message(_) if served => refuse(client, served_already()),
+            Received::Message(Question(ids)) => {
+                served = true;
+                answer(client, device.open_ids(&ids), &ids)
+            }
         };
         match answered {
-            Ok((answer, file)) => (answer, Some(file)),
-            Err(error) => (Answer::Refused(error), None),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            answered => answered.map_err(failed)?,
         }
     }
+    let _gone_already = Answer::Ending.send(client, None);
+    Ok(())
+}
 
-    fn hello(&self) -> Result<(Answer, OwnedFd)> {
-        let source = self.machine.event_source();
-        let version = source.version()?;
+/// Waits until the client says something; `false` when it is time to end.
+fn wait(client: &impl AsFd, end: &impl AsFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(end, PollFlags::IN), PollFd::new(client, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            polled => {
+                polled?;
+                break;
+            }
+        }
+    }
+    Ok(fds[0].revents().is_empty())
+}
+
+fn refuse(client: &impl AsFd, why: Error) -> io::Result<()> {
+    Answer::Refused(why).send(client, None)
+}
+
+/// Passes what was opened; our own descriptors are closed with it.
+fn answer(client: &impl AsFd, opened: Result<OpenedFiles>, ids: &[u32]) -> io::Result<()> {
+    let hello = opened.and_then(|opened| {
         let pidfd = pidfd_open(getpid(), PidfdFlags::empty())
             .map_err(|error| Error::io("open the keeper's pidfd", error.into()))?;
-        Ok((Answer::Hello(version, source.scope()), pidfd))
-    }
-
-    fn open(&mut self, kfd_id: u32) -> Result<(Answer, OwnedFd)> {
-        let is_it = |gpu: &&Gpu| gpu.id.kfd_id == kfd_id;
-        if !self.gpus.iter().any(|gpu| is_it(&gpu)) {
-            self.gpus = self.machine.gpus()?;
+        Ok((opened, pidfd))
+    });
+    let (opened, pidfd) = match hello {
+        Ok(hello) => hello,
+        Err(error) => return refuse(client, error),
+    };
+    // The client does not read it in this process.
+    let mut scope = opened.scope;
+    scope.reason = scope.reason.replacen("this process", "the keeper", 1);
+    Answer::Hello(opened.version, scope).send(client, Some(pidfd.as_fd()))?;
+    for (id, file) in ids.iter().zip(opened.files) {
+        match file {
+            Ok(file) => Answer::Opened(*id).send(client, Some(OwnedFd::as_fd(&file)))?,
+            Err(error) => refuse(client, error)?,
         }
-        let gpu = self.gpus.iter().find(is_it).ok_or_else(|| {
-            let what = format!("the driver has no GPU with the KFD id {kfd_id}");
-            Error::new(ErrorKind::GpuRemoved, what).with_hint("list the GPUs again")
-        })?;
-        let file = self.machine.event_source().open(gpu)?;
-        Ok((Answer::Opened(kfd_id), file))
     }
+    Ok(())
 }
 
 fn other_version(version: u16) -> Error {
-    let what = format!("the agent speaks version {version} of the keeper's protocol");
+    let what = format!("the client speaks version {version} of the keeper's protocol");
     Error::new(ErrorKind::NotSupported, what).with_hint("restart the agent after an update")
+}
+
+fn served_already() -> Error {
+    let what = "this keeper has opened its event files";
+    Error::new(ErrorKind::InvalidInput, what).with_hint("connect again: each keeper opens once")
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use crate::drain::{Closed, Drained, Left, removed_gap};
 use crate::event::{Gap, GapCause};
-use crate::time::{Anchor, boot_now_ns};
-use crate::{Bdf, Error, EventReader, Gpu, GpuId, UniqueId};
+use crate::keeper::Keeper;
+use crate::time::Anchor;
+use crate::{Bdf, Error, ErrorKind, EventReader, Gpu, GpuId, Scope, UniqueId};
 
 /// A place for a GPU, over changes of its partitions and of KFD's numbers.
 pub(super) type Key = (Bdf, u32);
@@ -21,6 +22,12 @@ pub(super) struct State {
     away: HashMap<Key, Away>,
     pub(super) failures: Vec<(Gpu, Error)>,
     pub(super) released: bool,
+    /// How often all was let go.
+    pub(super) releases: u64,
+    /// What the last look at the machine left out.
+    pub(super) left_out: Vec<String>,
+    /// Whose events the files show that were opened last.
+    pub(super) scope: Option<Scope>,
     /// KFD's count of topology changes at the last look.
     pub(super) generation: u64,
 }
@@ -29,6 +36,8 @@ pub(super) struct State {
 pub(super) struct Watched {
     pub(super) gpu: Gpu,
     pub(super) drained: Drained,
+    /// The process that opened its file, if it was another.
+    pub(super) keeper: Option<Keeper>,
 }
 
 /// What is kept of a GPU that is not read now.
@@ -38,6 +47,8 @@ pub(super) struct Away {
     next_seq: u64,
     since_boot_ns: u64,
     cause: GapCause,
+    /// Why it cannot be opened, as subscribers know.
+    told: Option<GapCause>,
 }
 
 /// What a look at the machine changes.
@@ -104,17 +115,59 @@ impl State {
     /// The GPU is not read any more.
     pub(super) fn leave(&mut self, key: Key, left: Left, cause: GapCause) {
         let Left { gpu: id, next_seq, since_boot_ns } = left;
-        self.away.insert(key, Away { id, next_seq, since_boot_ns, cause });
+        self.away.insert(key, Away { id, next_seq, since_boot_ns, cause, told: None });
     }
 
-    /// `gpu` cannot be opened. Nobody sees what happens on it from now on, unless nobody has for longer.
-    pub(super) fn fail(&mut self, gpu: Gpu, error: Error) {
+    /// `gpu` cannot be opened. Nobody sees what happens on it from now on, unless nobody has for longer. Gives what
+    /// subscribers do not know yet.
+    pub(super) fn fail(&mut self, gpu: Gpu, error: Error) -> Option<Gap> {
+        let now = Anchor::now();
         if self.away(&gpu).is_none() {
-            let (since_boot_ns, cause) = (boot_now_ns(), GapCause::Reopened);
-            let away = Away { id: gpu.id, next_seq: 0, since_boot_ns, cause };
+            let (since_boot_ns, cause) = (now.boot_ns, GapCause::Reopened);
+            let away = Away { id: gpu.id, next_seq: 0, since_boot_ns, cause, told: None };
             self.away.insert(key(gpu.id), away);
         }
+        let cause = match error.kind() {
+            ErrorKind::Locked => GapCause::Locked,
+            ErrorKind::AppearedLater => GapCause::AppearedLater,
+            _ => GapCause::OpenFailed,
+        };
+        let id = gpu.id;
+        let told = self.away.get_mut(&key(id)).map(|away| away.told.replace(cause));
         self.failures.push((gpu, error));
+        (told != Some(Some(cause))).then_some(Gap {
+            gpu: id,
+            cause,
+            count: None,
+            from_boot_ns: now.boot_ns,
+            to_boot_ns: now.boot_ns,
+            unix_ns: now.unix_ns,
+        })
+    }
+
+    /// Whether a failure may pass without anything being announced.
+    pub(super) fn may_pass(&self) -> bool {
+        let passing = [ErrorKind::Locked, ErrorKind::Io, ErrorKind::OutOfResources];
+        !self.released && self.failures.iter().any(|(_, error)| passing.contains(&error.kind()))
+    }
+
+    /// The processes that opened what is watched.
+    pub(super) fn keepers(&self) -> Vec<Keeper> {
+        let mut keepers: Vec<Keeper> = Vec::new();
+        for keeper in self.watched.values().filter_map(|watched| watched.keeper.as_ref()) {
+            if !keepers.iter().any(|known| known.is(keeper)) {
+                keepers.push(keeper.clone());
+            }
+        }
+        keepers
+    }
+
+    /// Closes the files that `keeper` opened.
+    pub(super) fn close_those_of(&mut self, keeper: &Keeper) {
+        let is_its = |watched: &Watched| watched.keeper.as_ref().is_some_and(|one| one.is(keeper));
+        let its = self.watched.iter().filter(|(_, watched)| is_its(watched));
+        let its: Vec<_> = its.map(|(key, _)| *key).collect();
+        self.close(&its, GapCause::Reopened);
     }
 
     /// What is kept of `gpu` from when it was read before. Another card in its place is another GPU.

@@ -15,6 +15,7 @@ mod masks;
 mod message;
 mod monitor;
 mod names;
+mod opening;
 mod overload;
 mod process;
 mod reader;

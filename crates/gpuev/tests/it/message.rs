@@ -70,3 +70,49 @@ fn lines_become_messages() {
         assert_eq!(appended, format!("> {message}"));
     }
 }
+
+/// Classes of Unicode: controls, formats such as bidi marks and tags, separators, odd blanks, private use, and what is
+/// nobody's.
+#[test]
+fn what_a_terminal_hides_or_obeys_is_escaped() {
+    use gpuev::message::Printable;
+    let hidden = [
+        '\u{0}',
+        '\u{7f}',
+        '\u{85}',
+        '\u{a0}',
+        '\u{ad}',
+        '\u{600}',
+        '\u{61c}',
+        '\u{180e}',
+        '\u{200b}',
+        '\u{200e}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{2066}',
+        '\u{206a}',
+        '\u{feff}',
+        '\u{fff9}',
+        '\u{110bd}',
+        '\u{1d173}',
+        '\u{e0001}',
+        '\u{e0041}',
+        '\u{e000}',
+        '\u{378}',
+        '\u{10ffff}',
+    ];
+    for character in hidden {
+        let name = format!("a{character}b");
+        let shown = Printable(name.as_bytes()).to_string();
+        assert!(
+            shown.starts_with("a\\x") && shown.is_ascii(),
+            "{character:?} is shown as {shown:?}"
+        );
+        assert_eq!(gpuev::message::unescape(&shown), name.as_bytes());
+    }
+    for name in ["a b", "é", "e\u{301}", "日本語", "⚡", "ß'\"", "שלום"] {
+        assert_eq!(Printable(name.as_bytes()).to_string(), name);
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gpuev::GapCause;
+use gpuev::time::Anchor;
 use gpuev_store::report::{Options, Periods, Summary};
 
 use super::stream::Stream;
@@ -13,7 +14,7 @@ fn cut(stream: &Stream, every: Duration) -> (Vec<Summary>, Periods) {
     let mut periods = Periods::new(every, Options::default());
     let mut over: Vec<Summary> =
         stream.items.iter().filter_map(|item| periods.push(item)).collect();
-    over.extend(periods.until(i64::MAX));
+    over.extend(periods.until(Anchor { boot_ns: u64::MAX, unix_ns: i64::MAX }));
     (over, periods)
 }
 
@@ -69,4 +70,19 @@ fn where_nothing_happens_for_long_no_stretch_is_told_for_each() {
     stream.line(0, 3_600 * SECOND, b"2 1:2");
     let (over, _) = cut(&stream, Duration::from_secs(60));
     assert_eq!(over.iter().map(Summary::events).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn setting_the_wall_clock_back_silences_nothing() {
+    const HOUR: i64 = 3_600_000_000_000;
+    let mut periods = Periods::new(Duration::from_secs(60), Options::default());
+    let at = |minutes: u64, stepped: i64| {
+        let boot_ns = minutes * 60 * SECOND;
+        Anchor { boot_ns, unix_ns: 1_800_000_000_000_000_000 + boot_ns.cast_signed() + stepped }
+    };
+    assert_eq!(periods.until(at(10, 0)), None);
+    assert!(periods.until(at(11, 0)).is_some());
+    assert!(periods.until(at(12, -HOUR)).is_some());
+    assert_eq!(periods.left(at(12, -HOUR)), Duration::from_secs(60));
+    assert!(periods.until(at(13, -HOUR)).is_some());
 }
