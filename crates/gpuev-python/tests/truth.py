@@ -75,6 +75,9 @@ class Truth:
 def without_proc(told: str) -> str:
     """A message without what /proc added to the line: the host's names of simulated processes, and doubt."""
     told = told.removesuffix(" [doubtful: a task name may have forged it]")
+    # Whether the number in the line is a process's or a thread's of one, /proc says.
+    told = re.sub(r" by pid \d+(?: \(.*?\))?, thread (\d+)", r" by pid \1", told)
+    told = told.replace(" by thread ", " by pid ", 1)
     if told.startswith(("memory fault", "GPU process")):
         return told
     return re.sub(r"( by pid \d+) \(.*?\)", r"\1", told)
