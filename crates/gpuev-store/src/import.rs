@@ -127,6 +127,8 @@ struct State {
     /// The latest time of the driver.
     now_boot_ns: u64,
     seqs: HashMap<GpuId, u64>,
+    /// That events may be missing, by the item before.
+    possible_loss: Option<Gap>,
     /// The GPUs of the session that the text tells of.
     recorded: Vec<GpuId>,
 }
@@ -154,6 +156,7 @@ impl<R: BufRead> Importer<R> {
             boots: Boots::default(),
             now_boot_ns: 0,
             seqs: HashMap::new(),
+            possible_loss: None,
             recorded: Vec::new(),
         };
         Self {
@@ -209,6 +212,9 @@ impl<R: BufRead> Importer<R> {
     }
 
     fn read_entry(&mut self) -> Result<Option<Entry>> {
+        if let Some(gap) = self.state.possible_loss.take() {
+            return Ok(Some(Entry::Item(Item::Gap(gap))));
+        }
         loop {
             let number = self.lines.number() + 1;
             let read = self.lines.next();
@@ -272,26 +278,20 @@ impl State {
         }
     }
 
-    /// The event of the driver's line `raw`, or the gap that it tells of. Where it carries no time, `boot_ns`
-    /// is taken.
-    fn item(&mut self, gpu: GpuId, boot_ns: u64, raw: &[u8]) -> Item {
+    /// The event of the driver's line `raw`. Where it carries no time, `boot_ns` is taken, which is by `clock`. A line
+    /// that may tell of dropped events is followed by a gap: nothing else in a text says that events are missing.
+    fn item(&mut self, gpu: GpuId, (boot_ns, clock): (u64, Clock), raw: &[u8]) -> Item {
         let record = decode(raw);
-        let stamp = record.stamp();
-        let boot_ns = stamp.map_or(boot_ns, |stamp| stamp.boot_ns);
+        let (stamp, drop_count) = (record.stamp(), record.drop_count());
+        let at = stamp.or(drop_count.map(|count| count.at));
+        let boot_ns = at.map_or(boot_ns, |at| at.boot_ns);
         let since = self.now_boot_ns;
         self.now_boot_ns = since.max(boot_ns);
         let unix_ns = self.anchor.unix_ns_of(boot_ns);
-        if stamp.is_some() && record.event_type().is_none() {
-            return Item::Gap(Gap {
-                gpu,
-                cause: GapCause::DriverFifoFull,
-                count: dropped(raw),
-                from_boot_ns: since.min(boot_ns),
-                to_boot_ns: boot_ns,
-                unix_ns,
-            });
+        if drop_count.is_some() {
+            self.may_miss(gpu, since, boot_ns);
         }
-        let clock = if stamp.is_some() { Clock::Driver } else { Clock::Receipt };
+        let clock = if at.is_some() { Clock::Driver } else { clock };
         let time = EventTime { boot_ns, clock, received_boot_ns: boot_ns, unix_ns };
         let next = self.seqs.entry(gpu).or_default();
         let seq = *next;
@@ -300,10 +300,16 @@ impl State {
             EventFacts { gpu, seq, time, doubtful: false, pid: None, comm: Comm::NONE, raw };
         Item::Event(Event::from_facts(facts))
     }
-}
 
-/// How many events the driver says that it dropped (`e NS -PID COUNT`).
-fn dropped(raw: &[u8]) -> Option<u64> {
-    let count = raw.split(|&byte| byte == b' ').nth(3)?;
-    std::str::from_utf8(count).ok()?.parse().ok()
+    /// Events of `gpu` may be missing, by what was read last.
+    fn may_miss(&mut self, gpu: GpuId, since_boot_ns: u64, boot_ns: u64) {
+        self.possible_loss = Some(Gap {
+            gpu,
+            cause: GapCause::DriverFifoFull,
+            count: None,
+            from_boot_ns: since_boot_ns.min(boot_ns),
+            to_boot_ns: boot_ns,
+            unix_ns: self.anchor.unix_ns_of(boot_ns),
+        });
+    }
 }

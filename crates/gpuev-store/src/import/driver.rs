@@ -10,7 +10,7 @@
 //! The first line of a boot that has both a time of the driver and a wall time tells how the two go together.
 
 use gpuev::time::Anchor;
-use gpuev::{Bdf, EventData, GpuId, decode};
+use gpuev::{Bdf, Clock, EventData, GpuId, decode};
 
 use super::{Broken, Meaning, State};
 use crate::moment::logged_time;
@@ -47,7 +47,7 @@ pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
 fn item(gpu: GpuId, boot_ns: u64, raw: &[u8], state: &mut State) -> Result<Meaning, Broken> {
     match EventData::of(&decode(raw)) {
         EventData::Unknown { id: None } => Err("it holds no line of the driver".to_owned()),
-        _ => Ok(Meaning::Item(state.item(gpu, boot_ns, raw))),
+        _ => Ok(Meaning::Item(state.item(gpu, (boot_ns, Clock::Receipt), raw))),
     }
 }
 

@@ -5,6 +5,8 @@
 //! error of a migration, where a range wants to be and whether a restore was put off; and it counts sizes
 //! modulo 4 GiB, so that a larger range is too small here.
 
+use gpuev::Clock;
+
 use super::{Broken, Meaning, State};
 
 /// All lines begin so.
@@ -41,7 +43,11 @@ pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
     };
     let (index, raw) = made.ok_or_else(unreadable)?;
     let gpu = state.gpus.by_index(index).ok_or_else(unreadable)?;
-    Ok(Meaning::Item(state.item(gpu, boot_ns, raw.as_bytes())))
+    if name == "UNKNOWN" {
+        // The runtime has asked for events that it knows: what came unasked may count dropped ones.
+        state.may_miss(gpu, state.now_boot_ns, boot_ns);
+    }
+    Ok(Meaning::Item(state.item(gpu, (boot_ns, Clock::Driver), raw.as_bytes())))
 }
 
 /// The index of the GPU that tells it, and the driver's line.
