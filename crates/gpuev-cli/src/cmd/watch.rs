@@ -4,7 +4,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Weak;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anstream::{AutoStream, ColorChoice};
@@ -61,8 +61,15 @@ pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
     let mut blindness = Blindness::said_at_start(&monitor);
     let feeding = source.begin()?;
     let ends = if args.show.writes() { ends.with_output(output::standard()) } else { ends };
-    ends.call(args.duration, move || feeding.finish(), move || drop(monitor))?;
+    let held = Arc::new(Mutex::new(Some(monitor)));
+    let release = {
+        let held = Arc::clone(&held);
+        // With the lock held: whoever comes second waits until its keeper and its socket are gone.
+        move || *held.lock().unwrap_or_else(PoisonError::into_inner) = None
+    };
+    ends.call(args.duration, move || feeding.finish(), release.clone())?;
     let result = show(&mut shown, subscription, |item| blindness.say(item));
+    release();
     shown.end(result)
 }
 
