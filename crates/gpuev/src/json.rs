@@ -454,8 +454,11 @@ impl fmt::Write for JsonText<'_> {
                 '\\' => self.0.push_str("\\\\"),
                 '\n' => self.0.push_str("\\n"),
                 '\t' => self.0.push_str("\\t"),
-                // All of them are in the plane that four digits reach.
-                _ => write!(self.0, "\\u{:04x}", u32::from(character))?,
+                // As JSON has it: beyond the first plane two units stand for one character.
+                _ => character
+                    .encode_utf16(&mut [0; 2])
+                    .iter()
+                    .try_for_each(|unit| write!(self.0, "\\u{unit:04x}"))?,
             }
         }
         self.0.push_str(&text[plain_from..]);

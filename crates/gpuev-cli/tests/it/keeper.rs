@@ -83,6 +83,11 @@ fn open_files(sim: &SimMachine) -> usize {
     sim.event_files().iter().filter(|file| !file.closed).count()
 }
 
+/// Event files that somebody has subscribed to: what the driver says before that is for nobody.
+fn subscribed(sim: &SimMachine) -> usize {
+    sim.event_files().iter().filter(|file| !file.closed && file.mask != 0).count()
+}
+
 fn is_alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
@@ -296,7 +301,7 @@ fn a_locked_kfd_is_told_and_waited_for() {
     let refused = || sim.kfd_opens().iter().filter(|open| open.refused.is_some()).count();
     until(|| refused() >= 3);
     drop(lock);
-    until(|| open_files(&sim) == 2);
+    until(|| subscribed(&sim) == 2);
     sim.emit(0, &thermal(1));
     let told = end(running).good();
     assert!(told.err.contains("KFD is locked"), "{told:?}");
@@ -323,7 +328,7 @@ fn a_gpu_that_appears_later_gets_a_keeper_that_is_younger() {
     let first = keeper_of(0).unwrap();
     sim.emit(0, &thermal(1));
     let new = sim.add_gpu().unwrap();
-    until(|| keeper_of(new).is_some());
+    until(|| subscribed(&sim) == 2);
     assert_ne!(keeper_of(new), Some(first));
     assert_eq!(keeper_of(0), Some(first), "what was open stays open");
     assert!(is_alive(first), "as long as its file is");
@@ -347,7 +352,7 @@ fn a_keeper_that_the_driver_ends_takes_nobody_with_it() {
     let keeper = sim.event_files()[0].client.pid.host;
     kill_process(Pid::from_raw(i32::try_from(keeper).unwrap()).unwrap(), Signal::BUS).unwrap();
     until(|| !is_alive(keeper));
-    until(|| sim.event_files().iter().filter(|file| !file.closed).count() == 2);
+    until(|| subscribed(&sim) == 2);
     until(|| sim.event_files().iter().all(|file| file.closed || file.client.pid.host != keeper));
     sim.emit(1, &thermal(1));
     let told = end(running).good().json();

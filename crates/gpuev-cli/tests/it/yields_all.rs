@@ -70,7 +70,8 @@ fn watch_and_record_release_the_gpus_and_take_them_back() {
     until(|| holds_nothing(&sim));
     sim.emit(0, &thermal(2));
     yielding.end();
-    until(|| keepers(&sim).len() == 4);
+    let open = |file: &gpuev_sim::EventFileStats| !file.closed && file.mask != 0;
+    until(|| sim.event_files().iter().filter(|file| open(file)).count() == 4);
     sim.emit(0, &thermal(3));
     let told = end(watch).good();
     let kinds: Vec<_> = told.json().iter().map(|one| one["record"].to_string()).collect();

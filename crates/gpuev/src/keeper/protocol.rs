@@ -57,6 +57,9 @@ pub(super) enum Answer {
     Ending,
 }
 
+/// The file that came with an answer, if one was sent.
+pub(super) type Passed = Option<io::Result<OwnedFd>>;
+
 /// What came in one packet.
 #[derive(Debug)]
 pub(super) enum Received<T> {
@@ -145,11 +148,12 @@ impl Answer {
         send(client.as_fd(), &[&header, text.as_bytes()], file)
     }
 
-    /// The keeper's answer, and the file that came with it.
+    /// The keeper's answer, and the file that came with it; `EMFILE` in its place where this process had no descriptor left
+    /// for it.
     ///
     /// # Errors
     /// `InvalidData` for what is no answer; those of the socket.
-    pub(super) fn receive(keeper: &impl AsFd) -> io::Result<(Received<Self>, Option<OwnedFd>)> {
+    pub(super) fn receive(keeper: &impl AsFd) -> io::Result<(Received<Self>, Passed)> {
         let mut bytes = [0; HEADER + MOST_TEXT + 1];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -158,9 +162,12 @@ impl Answer {
             RecvAncillaryMessage::ScmRights(mut files) => files.next(),
             _ => None,
         });
-        if flags.contains(ReturnFlags::CTRUNC) {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
+        let file = match file {
+            None if flags.contains(ReturnFlags::CTRUNC) => {
+                Some(Err(rustix::io::Errno::MFILE.into()))
+            }
+            file => file.map(Ok),
+        };
         Ok((read(&bytes[..taken], Self::decode)?, file))
     }
 }

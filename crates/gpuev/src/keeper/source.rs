@@ -12,7 +12,7 @@ use crate::fork::Descriptor;
 use crate::source::no_answer;
 use crate::{Error, ErrorKind, EventSource, Gpu, KfdVersion, OnOpened, OpenedFiles, Result, Scope};
 
-use super::protocol::{Answer, MOST_GPUS, Question, Received};
+use super::protocol::{Answer, MOST_GPUS, Passed, Question, Received};
 use process::{Connection, Process};
 
 /// How often [`KeeperSource::wait`] looks.
@@ -413,12 +413,12 @@ fn converse(
     let (Answer::Hello(version, scope), Some(pidfd)) = receive(keeper)? else {
         return Err(nonsense());
     };
+    let pidfd = pidfd.map_err(Failed::Connection)?;
     let mut files = Vec::with_capacity(ids.len());
     for (at, id) in ids.iter().enumerate() {
         files.push(match receive(keeper) {
             Ok((Answer::Opened(kfd_id), Some(file))) if kfd_id == *id => {
-                each(at, &file);
-                Ok(file)
+                file.inspect(|file| each(at, file)).map_err(|error| no_descriptor(*id, error))
             }
             Err(Failed::Refused(error)) => Err(error),
             Err(failed) => return Err(failed),
@@ -428,7 +428,12 @@ fn converse(
     Ok(Answered { version, scope, pidfd, files })
 }
 
-fn receive(keeper: &Descriptor) -> std::result::Result<(Answer, Option<OwnedFd>), Failed> {
+fn no_descriptor(kfd_id: u32, error: io::Error) -> Error {
+    Error::io(format!("take the event file of the GPU with the KFD id {kfd_id}"), error)
+        .with_hint("raise the limit of open files (ulimit -n)")
+}
+
+fn receive(keeper: &Descriptor) -> std::result::Result<(Answer, Passed), Failed> {
     match Answer::receive(keeper).map_err(Failed::Connection)? {
         (Received::Message(Answer::Refused(error)), _) => Err(Failed::Refused(error)),
         (Received::Message(answer), file) => Ok((answer, file)),

@@ -71,6 +71,14 @@ fn a_thread_stands_beside_its_process() {
     );
 }
 
+/// What is hidden is escaped as JSON has it, beyond the first plane of Unicode with two units.
+#[test]
+fn hidden_characters_of_every_plane_are_escaped() {
+    let driver = Driver::new(1, NEW);
+    let line = line_of(&driver, "1 1234:a\u{61c}\u{e0041}\u{4c561}\n".as_bytes());
+    assert!(line.contains(r"a\u061c\udb40\udc41\ud8f1\udd61"), "{line}");
+}
+
 #[test]
 fn every_type_has_its_data() {
     let driver = Driver::new(1, NEW);
