@@ -307,8 +307,8 @@ fn a_locked_kfd_is_told_and_waited_for() {
     assert!(told.err.contains("KFD is locked"), "{told:?}");
     let causes: Vec<_> = told.json().iter().map(|one| one["cause"].to_string()).collect();
     assert_eq!(causes[..2], ["\"locked\""; 2], "{told:?}");
-    assert_eq!(causes[2..4], ["\"reopened\""; 2], "{told:?}");
-    assert_eq!(causes.len(), 5);
+    // The other GPU may come after the event.
+    assert_eq!((causes[2].as_str(), causes.last().unwrap().as_str()), ("\"reopened\"", "null"));
 }
 
 /// The driver shows a process only the GPUs that were there when it first opened the device.
