@@ -155,14 +155,15 @@ impl Model {
         if self.open.iter().filter(|(_, other)| same(other)).count() >= nesting as usize {
             let oldest = self.open.iter().position(|(_, other)| same(other)).unwrap();
             let oldest = self.open.remove(oldest).1;
-            let nested = self.has(&oldest);
+            // The one that begins is open when the oldest is given up.
+            let nested = self.has(&oldest) || around(&span, &oldest);
             done.push(Span { outcome: Outcome::Superseded, nested, ..oldest });
         }
         let kind = |other: &Span| other.kind() == span.kind();
         if self.open.iter().filter(|(_, other)| kind(other)).count() >= self.limits.open_per_kind {
             let oldest = self.open.iter().position(|(_, other)| kind(other)).unwrap();
             let oldest = self.open.remove(oldest).1;
-            let nested = self.has(&oldest);
+            let nested = self.has(&oldest) || around(&span, &oldest);
             done.push(Span { outcome: Outcome::Capacity, nested, ..oldest });
         }
         span.across_gap = self.blind.iter().any(|(gpu, until)| *gpu == span.gpu && began <= *until);
