@@ -1,24 +1,23 @@
 //! What the program can be asked.
 
 use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use gpuev::time::Anchor;
 use gpuev::{EventType, Severity};
 use gpuev_agent::problem::nearest;
-use gpuev_store::{Query, unix_ns_of};
+use gpuev_store::{Query, Zone, unix_ns_in};
 
 use crate::cmd;
-use crate::exit::Failure;
+use crate::exit::{Failure, say};
 
 /// What happens on AMD GPUs, as it happens: memory faults, throttling, resets, page faults, migrations,
 /// queue evictions, process starts and ends. Straight from the Linux kernel's amdgpu driver.
 #[derive(Debug, Parser)]
 #[command(name = "gpuev", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    pub source: SourceArgs,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -46,20 +45,15 @@ pub(crate) enum Command {
 }
 
 /// Where events come from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SourceArgs {
     /// Where events come from: this machine, a simulated one, or a recording
-    #[arg(
-        long,
-        global = true,
-        value_name = "host|sim[:SCENARIO]|file:PATH",
-        default_value = "host"
-    )]
+    #[arg(long, value_name = "host|sim[:SCENARIO]|file:PATH", default_value = "host")]
     pub source: String,
 }
 
 /// Which events are wanted.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct FilterArgs {
     /// Only these GPUs: index, PCI address or unique id; may be repeated or separated by commas
     #[arg(long, value_name = "GPU", value_delimiter = ',')]
@@ -75,6 +69,30 @@ pub(crate) struct FilterArgs {
     pub severity: Option<Severity>,
 }
 
+/// How times are shown and read.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ZoneArgs {
+    /// Times in UTC, also those of --from and --to that say no zone; else local time ($TZ)
+    #[arg(long)]
+    utc: bool,
+}
+
+impl ZoneArgs {
+    /// The zone; says so where the one of `$TZ` is not known.
+    pub(crate) fn zone(&self) -> Zone {
+        if self.utc { Zone::utc() } else { local_zone() }
+    }
+}
+
+/// The user's zone; says so where the one of `$TZ` is not known.
+pub(crate) fn local_zone() -> Zone {
+    let (zone, told) = Zone::local();
+    if let Some(told) = told {
+        say(&told);
+    }
+    zone
+}
+
 /// Which part of the past is wanted.
 #[derive(Debug, Args)]
 pub(crate) struct PeriodArgs {
@@ -87,11 +105,11 @@ pub(crate) struct PeriodArgs {
 }
 
 impl PeriodArgs {
-    /// What was asked for, at this moment.
-    pub(crate) fn query(&self) -> Result<Query, Failure> {
+    /// What was asked for, at this moment, by a user of `zone`.
+    pub(crate) fn query(&self, zone: &Zone) -> Result<Query, Failure> {
         let now = Anchor::now();
         let meant = |name, text: &Option<String>| {
-            text.as_deref().map(|text| moment(name, text, now)).transpose()
+            text.as_deref().map(|text| moment(name, text, now, zone)).transpose()
         };
         let (from, to) = (meant("--from", &self.from)?, meant("--to", &self.to)?);
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
@@ -108,9 +126,21 @@ impl PeriodArgs {
     }
 }
 
+/// The history to read: the one that was named, else the newest, which is told.
+pub(crate) fn history_to_read(named: Option<&Path>) -> PathBuf {
+    if let Some(named) = named {
+        return named.to_owned();
+    }
+    let newest = gpuev_store::default_history_to_read();
+    if newest.exists() {
+        say(&format!("reading {}", newest.display()));
+    }
+    newest
+}
+
 /// What the argument `name` means, in nanoseconds since 1970.
-pub(crate) fn moment(name: &str, text: &str, now: Anchor) -> Result<i64, Failure> {
-    unix_ns_of(text, now).map_err(|error| Failure::Usage(format!("{name}: {error}")))
+pub(crate) fn moment(name: &str, text: &str, now: Anchor, zone: &Zone) -> Result<i64, Failure> {
+    unix_ns_in(text, now, zone).map_err(|error| Failure::Usage(format!("{name}: {error}")))
 }
 
 /// A type that was asked for by name; unknown events have a name too.

@@ -1,6 +1,7 @@
 //! How the program ends, and what it says when it fails.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
@@ -65,9 +66,17 @@ impl Failure {
     pub(crate) fn report(&self) {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Self::Gpu(error) => say(&error.to_string()),
-            Self::Usage(text) | Self::Program(text) => say(text),
-            Self::Output(error) => say(&format!("cannot write the output: {error}")),
+            failure => say(&failure.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gpu(error) => error.fmt(f),
+            Self::Usage(text) | Self::Program(text) => f.write_str(text),
+            Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }
 }

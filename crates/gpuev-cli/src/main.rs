@@ -21,14 +21,13 @@ fn main() -> std::process::ExitCode {
         return end(cmd::keeper::run(&cmd::keeper::KeeperArgs::default()));
     }
     let cli = Cli::parse();
-    let source = &cli.source;
     let result = match cli.command {
-        Command::List(args) => cmd::list::run(&args, source),
-        Command::Watch(args) => cmd::watch::run(&args, source),
-        Command::Record(args) => cmd::record::run(&args, source),
+        Command::List(args) => cmd::list::run(&args, &args.source),
+        Command::Watch(args) => cmd::watch::run(&args, &args.source),
+        Command::Record(args) => cmd::record::run(&args, &args.source),
         Command::Replay(args) => cmd::replay::run(&args),
-        Command::Agent(args) => cmd::agent::run(&args, source),
-        Command::Doctor(args) => cmd::doctor::run(&args, source),
+        Command::Agent(args) => cmd::agent::run(&args, &args.source),
+        Command::Doctor(args) => cmd::doctor::run(&args, &args.source),
         Command::Report(args) => cmd::report::run(&args),
         Command::Export(args) => cmd::export::run(&args),
         Command::Import(args) => cmd::import::run(&args),

@@ -5,9 +5,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDelta, PyDict};
 
 use crate::convert::{datetime, member, parsed, text, timedelta};
+use crate::pickle::{Reduced, event_tuple, gap_tuple, gpu_facts, reduced};
 
 /// Which GPU something is about.
-#[pyclass(frozen, eq, ord, hash, name = "GpuId", module = "gpuev")]
+#[pyclass(frozen, eq, ord, hash, weakref, name = "GpuId", module = "gpuev")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PyGpuId(pub(crate) GpuId);
 
@@ -46,10 +47,23 @@ impl PyGpuId {
     fn __repr__(&self) -> String {
         format!("<gpuev.GpuId {} {}/{}>", self.0.index, self.0.bdf, self.0.partition)
     }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "restore_gpu_id", (gpu_facts(self.0),))
+    }
+
+    // It never changes, so it is its own copy.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
+    }
 }
 
 /// Something that happened on a GPU.
-#[pyclass(frozen, eq, name = "Event", module = "gpuev")]
+#[pyclass(frozen, eq, weakref, name = "Event", module = "gpuev")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct PyEvent(pub(crate) Event);
 
@@ -363,6 +377,19 @@ impl PyEvent {
         format!("<gpuev.Event {seq} {} {} {:?}>", gpu.bdf, self.0.type_name(), self.message())
     }
 
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "restore_event", (event_tuple(&self.0),))
+    }
+
+    // It never changes, so it is its own copy.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
+    }
+
     fn __hash__(&self) -> u64 {
         self.0.seq ^ self.0.time.received_boot_ns.rotate_left(20)
     }
@@ -381,7 +408,7 @@ impl PyEvent {
 
 /// A stretch of time in which events of one GPU were, or may have been, lost. It stands in the stream where
 /// they are missing.
-#[pyclass(frozen, eq, name = "Gap", module = "gpuev")]
+#[pyclass(frozen, eq, weakref, name = "Gap", module = "gpuev")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct PyGap(pub(crate) Gap);
 
@@ -461,6 +488,19 @@ impl PyGap {
 
     fn __repr__(&self) -> String {
         format!("<gpuev.Gap {} {:?}>", self.0.gpu.bdf, self.message())
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "restore_gap", (gap_tuple(&self.0),))
+    }
+
+    // It never changes, so it is its own copy.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __hash__(&self) -> u64 {

@@ -8,9 +8,10 @@ use gpuev::{Bdf, Machine};
 use pyo3::prelude::*;
 
 use crate::health::Sensors;
+use crate::pickle::{Reduced, gpu_facts, reduced};
 
 /// A GPU, or one partition of a GPU. Two are equal where PCI address and partition are.
-#[pyclass(frozen, eq, ord, hash, module = "gpuev", from_py_object)]
+#[pyclass(frozen, eq, ord, hash, weakref, module = "gpuev", from_py_object)]
 #[derive(Clone)]
 pub(crate) struct Gpu {
     pub(crate) machine: Machine,
@@ -168,12 +169,25 @@ impl Gpu {
     fn __repr__(&self) -> String {
         format!("<gpuev.Gpu {} {} {:?}>", self.index(), self.place(), self.gpu.name)
     }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "restore_gpu", (gpu_facts(self.gpu.id),))
+    }
+
+    // It never changes, so it is its own copy.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
+    }
 }
 
 /// A GPU as the documented API names it: got from `amdsmi_get_processor_handles`, and only given back.
 ///
 /// Hashable and comparable; equal handles are of the same GPU.
-#[pyclass(frozen, eq, ord, hash, name = "processor_handle", module = "gpuev.amdsmi")]
+#[pyclass(frozen, eq, ord, hash, weakref, name = "processor_handle", module = "gpuev.amdsmi")]
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ProcessorHandle(Gpu);
 
@@ -205,6 +219,11 @@ impl ProcessorHandle {
         let Bdf { domain, bus, device, function } = id.bdf;
         let devfn = u64::from(device) << 3 | u64::from(function);
         u64::from(id.partition) << 48 | u64::from(domain) << 16 | u64::from(bus) << 8 | devfn
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Gpu,))> {
+        let class = py.get_type::<Self>();
+        Ok((class.getattr("of")?, (self.0.clone(),)))
     }
 
     // It never changes, so it is its own copy: events that are copied keep their handle.

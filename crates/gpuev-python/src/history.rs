@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use gpuev::{Error, ErrorKind};
-use gpuev_store::export::{self, Batch, ColumnData, Entries, Entry};
-use gpuev_store::{History, Query};
+use gpuev::{Error, ErrorKind, Filter};
+use gpuev_store::export::{self, Batch, ColumnData, Entries, Entry, ExportFormat, Exporter};
+use gpuev_store::report::{Layout, Options, Report};
+use gpuev_store::{History, Query, Zone, unix_ns_of};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -14,6 +15,147 @@ use crate::event::PyItem;
 use crate::filter::filter;
 use crate::fork::{Local, quietly};
 use crate::span::PySpan;
+
+/// A history, and what of it is wanted.
+#[pyclass(frozen, module = "gpuev._core")]
+pub(crate) struct HistoryFile {
+    path: PathBuf,
+    query: Query,
+    wanted: Filter,
+}
+
+#[pymethods]
+impl HistoryFile {
+    /// Opens the history at `path`, to say what is wrong with it; the newest one if None. Times are in nanoseconds
+    /// since 1970.
+    #[new]
+    #[pyo3(signature = (path, gpus, types, unknown, pids, severity, from_unix_ns, to_unix_ns))]
+    #[expect(clippy::too_many_arguments, reason = "Python's own signature has them as one")]
+    fn new(
+        py: Python<'_>,
+        path: Option<PathBuf>,
+        gpus: Option<Vec<String>>,
+        types: Option<Vec<u32>>,
+        unknown: bool,
+        pids: Option<Vec<u32>>,
+        severity: Option<usize>,
+        from_unix_ns: Option<i64>,
+        to_unix_ns: Option<i64>,
+    ) -> PyResult<Self> {
+        let mut wanted = filter(types, unknown, pids, severity);
+        let path = path.unwrap_or_else(gpuev_store::default_history_to_read);
+        let mut query = Query::new();
+        if let Some(from) = from_unix_ns {
+            query = query.from_unix_ns(from);
+        }
+        if let Some(to) = to_unix_ns {
+            query = query.to_unix_ns(to);
+        }
+        let chosen = quietly(py, || {
+            let history = History::open(&path)?;
+            gpus.map(|gpus| history.choose_gpus(&gpus)).transpose()
+        });
+        if let Some(gpus) = chosen.map_err(|error| raise(py, &error))? {
+            wanted = wanted.gpus(gpus);
+        }
+        Ok(Self { path, query, wanted })
+    }
+
+    /// The file.
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Events, gaps and, where they are wanted, spans, from the first on.
+    fn entries(&self, py: Python<'_>, spans: bool) -> PyResult<HistoryEntries> {
+        let history = self.open(py)?;
+        let entries = Entries::new(history, &self.query, self.wanted.clone());
+        let entries = if spans { entries } else { entries.without_spans() };
+        Ok(HistoryEntries { entries: Local::new(Mutex::new(entries)) })
+    }
+
+    /// The sessions as the documented JSON, each on one line.
+    fn sessions(&self, py: Python<'_>) -> PyResult<String> {
+        let sessions = || {
+            let out = Exporter::new(ExportFormat::Ndjson, Vec::new()).map_err(unwritten)?;
+            let mut out = out.only(self.wanted.clone());
+            for recorded in History::open(&self.path)?.sessions()? {
+                out.session(recorded.id, &recorded.session).map_err(unwritten)?;
+            }
+            out.finish().map(|(lines, _)| lines).map_err(unwritten)
+        };
+        text(py, quietly(py, sessions))
+    }
+
+    /// What the agent noted, as the documented JSON, each on one line.
+    fn notes(&self, py: Python<'_>) -> PyResult<String> {
+        let notes = || {
+            let history = History::open(&self.path)?;
+            let query = self.query.clone().filter(self.wanted.clone());
+            let mut out = Exporter::new(ExportFormat::Ndjson, Vec::new()).map_err(unwritten)?;
+            let mut notes = history.notes(&query);
+            while let Some(note) = notes.next_before(None)? {
+                out.note(&note).map_err(unwritten)?;
+            }
+            out.finish().map(|(lines, _)| lines).map_err(unwritten)
+        };
+        text(py, quietly(py, notes))
+    }
+
+    /// What the events came to; lists of the most frequent have `top` entries.
+    #[pyo3(signature = (top))]
+    fn report(&self, py: Python<'_>, top: Option<usize>) -> PyResult<HistoryReport> {
+        let mut options = Options::default();
+        options.top = top.unwrap_or(options.top);
+        let query = self.query.clone().filter(self.wanted.clone());
+        let report = quietly(py, || History::open(&self.path)?.report(&query, options));
+        report.map(HistoryReport).map_err(|error| raise(py, &error))
+    }
+}
+
+impl HistoryFile {
+    fn open(&self, py: Python<'_>) -> PyResult<History> {
+        quietly(py, || History::open(&self.path)).map_err(|error| raise(py, &error))
+    }
+}
+
+fn unwritten(error: std::io::Error) -> Error {
+    Error::io("write JSON", error)
+}
+
+/// Lines of JSON, which are UTF-8.
+fn text(py: Python<'_>, lines: Result<Vec<u8>, Error>) -> PyResult<String> {
+    let lines = lines.map_err(|error| raise(py, &error))?;
+    Ok(String::from_utf8_lossy(&lines).into_owned())
+}
+
+/// What the events of a history came to.
+#[pyclass(frozen, module = "gpuev._core")]
+pub(crate) struct HistoryReport(Report);
+
+#[pymethods]
+impl HistoryReport {
+    /// The documented JSON (docs/report-schema.md), on one line.
+    fn to_json(&self) -> String {
+        self.0.json()
+    }
+
+    /// For a terminal, in lines of at most `width` characters where that is given.
+    #[pyo3(signature = (width = None, utc = false))]
+    fn text(&self, width: Option<usize>, utc: bool) -> String {
+        let zone = if utc { Zone::utc() } else { Zone::local().0 };
+        self.0.text_in(&match width {
+            Some(width) => Layout::of_width(zone, width),
+            None => Layout::wide(zone),
+        })
+    }
+
+    /// One HTML page with charts that needs nothing else.
+    fn html(&self) -> String {
+        self.0.html()
+    }
+}
 
 /// Events, gaps and, where they are wanted, spans of a history, from the first on. It holds some hundred of
 /// them at a time.
@@ -43,36 +185,6 @@ type Columns<'py> = (usize, Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound
 
 #[pymethods]
 impl HistoryEntries {
-    /// Opens the history at `path`. Times are in nanoseconds since 1970.
-    #[new]
-    #[pyo3(signature = (path, types, unknown, pids, severity, from_unix_ns, to_unix_ns, spans))]
-    #[expect(clippy::too_many_arguments, reason = "Python's own signature has them as one")]
-    #[expect(clippy::needless_pass_by_value, reason = "what Python gives is owned")]
-    fn new(
-        py: Python<'_>,
-        path: PathBuf,
-        types: Option<Vec<u32>>,
-        unknown: bool,
-        pids: Option<Vec<u32>>,
-        severity: Option<usize>,
-        from_unix_ns: Option<i64>,
-        to_unix_ns: Option<i64>,
-        spans: bool,
-    ) -> PyResult<Self> {
-        let wanted = filter(types, unknown, pids, severity);
-        let mut query = Query::new();
-        if let Some(from) = from_unix_ns {
-            query = query.from_unix_ns(from);
-        }
-        if let Some(to) = to_unix_ns {
-            query = query.to_unix_ns(to);
-        }
-        let history = quietly(py, || History::open(&path)).map_err(|error| raise(py, &error))?;
-        let entries = Entries::new(history, &query, wanted);
-        let entries = if spans { entries } else { entries.without_spans() };
-        Ok(Self { entries: Local::new(Mutex::new(entries)) })
-    }
-
     /// The next entries, at most `most`; none at the end.
     fn take(&self, py: Python<'_>, most: usize) -> PyResult<Vec<PyEntry>> {
         let mut taken = Vec::new();
@@ -127,4 +239,10 @@ impl HistoryEntries {
 #[pyfunction]
 pub(crate) fn history_columns() -> Vec<(&'static str, &'static str, &'static str)> {
     export::columns().map(|column| (column.name, column.kind, column.unit)).collect()
+}
+
+/// What a moment in words means, in nanoseconds since 1970: `10m ago`, `11:45`.
+#[pyfunction]
+pub(crate) fn moment(py: Python<'_>, text: &str) -> PyResult<i64> {
+    unix_ns_of(text, gpuev::time::Anchor::now()).map_err(|error| raise(py, &error))
 }

@@ -14,6 +14,7 @@ mod health;
 mod history;
 mod machine;
 mod neighbours;
+mod pickle;
 mod reader;
 mod session;
 mod sim;
@@ -38,9 +39,11 @@ mod _core {
     #[pymodule_export]
     use crate::health::Sensors;
     #[pymodule_export]
-    use crate::history::{HistoryEntries, history_columns};
+    use crate::history::{HistoryEntries, HistoryFile, HistoryReport, history_columns, moment};
     #[pymodule_export]
     use crate::machine::{list_gpus, select_gpus, set_machine_root, use_keeper};
+    #[pymodule_export]
+    use crate::pickle::{restore_event, restore_gap, restore_gpu, restore_gpu_id, restore_span};
     #[pymodule_export]
     use crate::reader::EventReader;
     #[pymodule_export]

@@ -9,6 +9,7 @@ use pyo3::types::{PyDelta, PyDict};
 
 use crate::convert::{datetime, member, parsed, text, timedelta};
 use crate::event::{PyEvent, PyGap, PyGpuId, Trigger, access};
+use crate::pickle::{Reduced, reduced, span_tuple};
 
 /// Pairs starts with their ends: give it events and gaps in order. Bounded: what stays open too long is
 /// given with the reason.
@@ -58,7 +59,7 @@ impl Pairing {
 }
 
 /// A start and its end, or one of both.
-#[pyclass(frozen, eq, name = "Span", module = "gpuev")]
+#[pyclass(frozen, eq, weakref, name = "Span", module = "gpuev")]
 #[derive(PartialEq, Eq)]
 pub(crate) struct PySpan(pub(crate) Span);
 
@@ -283,6 +284,19 @@ impl PySpan {
             .duration_ns()
             .map_or_else(String::new, |ns| format!(" {:.1?}", std::time::Duration::from_nanos(ns)));
         format!("<gpuev.Span {} {kind}{duration} {outcome}>", self.0.gpu.bdf)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "restore_span", (span_tuple(&self.0),))
+    }
+
+    // It never changes, so it is its own copy.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'py, PyAny>) -> Bound<'py, Self> {
+        slf
     }
 
     fn __hash__(&self) -> u64 {

@@ -237,3 +237,43 @@ def test_what_is_not_installed_is_told(recorded, monkeypatch, missing, call, hin
     with pytest.raises(ImportError, match=missing) as raised:
         getattr(gpuev.read_history(recorded), call)()
     assert hint in str(raised.value)
+
+
+def test_gpus_and_words_for_moments(recorded, replayed):
+    def read(**wanted):
+        return [item.to_dict() for item in gpuev.read_history(recorded, **wanted).events()]
+
+    events = [item for item in replayed if item["record"] == "event"]
+    of = [event for event in events if event["gpu"]["index"] == 1]
+    assert 0 < len(of) < len(events)
+    bdf = of[0]["gpu"]["bdf"]
+    gpu = next(gpuev.read_history(recorded, gpus=1).events()).gpu
+    for gpus in (1, "1", bdf, bdf.upper(), f"{bdf}/0", of[0]["gpu"]["unique_id"], gpu, [gpu], [1, bdf]):
+        assert read(gpus=gpus) == of, gpus
+    with pytest.raises(gpuev.InvalidInputError, match="no such GPU"):
+        read(gpus=99)
+    assert read(since="1h ago") == events
+    assert read(until="1h ago") == []
+    with pytest.raises(gpuev.InvalidInputError, match="10m ago"):
+        read(since="soon")
+
+
+def test_sessions_notes_and_report(recorded, replayed, tmp_path):
+    events = [item for item in replayed if item["record"] == "event"]
+    history = gpuev.read_history(recorded)
+    (session,) = history.sessions()
+    assert session["record"] == "session"
+    assert len(session["gpus"]) == 2
+    assert session["ended"] is not None
+    assert history.notes() == []
+    report = history.report(top=2)
+    told = report.to_dict()
+    assert told == json.loads(report.to_json())
+    assert told["events"] == len(events)
+    assert len(told["fault_hot_spots"]["entries"]) <= 2
+    of_one = gpuev.read_history(recorded, gpus=1).report().to_dict()["events"]
+    assert of_one == sum(event["gpu"]["index"] == 1 for event in events)
+    assert str(report) == report.text()
+    assert max(map(len, report.text(width=80).splitlines())) <= 80
+    assert " UTC" in report.text(utc=True).splitlines()[0]
+    assert report.html().endswith("</html>\n")

@@ -8,7 +8,8 @@ use rusqlite::ffi::ErrorCode;
 /// `error` in the middle of doing `what` to the file at `path`.
 pub(crate) fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> Error {
     let (kind, hint) = meaning(error);
-    let error = Error::new(kind, format!("{what} {}: {error}", path.display()));
+    let text = format!("{what} {}: {error}", path.display());
+    let error = Error::new(kind, text).with_path(path);
     match hint {
         Some(hint) => error.with_hint(hint),
         None => error,

@@ -1,29 +1,37 @@
 //! Items from text that other programs, or we, have written.
 //!
 //! Any input is met with an item or an error that names its line; lines are bounded, so memory is too.
+//!
+//! A line is read by two tables: [`envelope::ENVELOPES`](envelope) takes off what loggers put around it, and
+//! [`PAYLOADS`] says what may be in it.
 
+mod amd_smi;
 mod boots;
 mod driver;
+mod envelope;
 mod gpus;
+mod journal;
+mod json;
 mod lines;
+mod looks;
 mod ndjson;
+mod state;
 mod svm_profile;
+mod time;
 mod write;
 
-use std::collections::HashMap;
 use std::io::BufRead;
 
 use gpuev::time::Anchor;
-use gpuev::{
-    Clock, Comm, Error, ErrorKind, Event, EventFacts, EventTime, Gap, GapCause, GpuId, Item,
-    Result, decode,
-};
+use gpuev::{Error, ErrorKind, GpuId, Item, Result};
 
 use crate::session::Session;
-use boots::Boots;
-use gpus::Gpus;
+use envelope::View;
+use journal::{Journal, Step};
 use lines::{Line, Lines};
+use state::State;
 
+pub use looks::kind_of_file;
 pub use write::{Imported, import_history};
 
 /// What an [`Importer`] reads.
@@ -34,13 +42,15 @@ pub enum ImportFormat {
     Ndjson,
     /// What the ROCm runtime writes to the file that `HSA_SVM_PROFILE` names.
     SvmProfile,
-    /// Lines of the driver, bare or behind a time, as they stand in logs.
+    /// Lines of the driver, bare or in a log.
     Driver,
+    /// What `amd-smi event` prints.
+    AmdSmi,
 }
 
 impl ImportFormat {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Ndjson, Self::SvmProfile, Self::Driver];
+    pub const ALL: [Self; 4] = [Self::Ndjson, Self::SvmProfile, Self::Driver, Self::AmdSmi];
 
     /// Its name on the command line.
     #[must_use]
@@ -49,6 +59,7 @@ impl ImportFormat {
             Self::Ndjson => "ndjson",
             Self::SvmProfile => "svm-profile",
             Self::Driver => "driver",
+            Self::AmdSmi => "amd-smi",
         }
     }
 
@@ -56,16 +67,6 @@ impl ImportFormat {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
-    }
-
-    /// The format of a text that begins so.
-    #[must_use]
-    pub fn of_text(beginning: &[u8]) -> Self {
-        match beginning.trim_ascii_start() {
-            text if text.starts_with(b"{") => Self::Ndjson,
-            text if text.starts_with(svm_profile::ANY_LINE) => Self::SvmProfile,
-            _ => Self::Driver,
-        }
     }
 }
 
@@ -80,13 +81,18 @@ pub struct Assumed {
     pub pid: Option<u32>,
     /// What time it was when, to tell wall time from the driver's. Our own format says it itself.
     pub anchor: Anchor,
+    /// When the text was written, in nanoseconds since 1970: times without a year are in the last one before it.
+    pub written_unix_ns: i64,
+    /// Only lines of this host, or that name none. A text of several hosts is not imported without one.
+    pub host: Option<String>,
 }
 
 impl Assumed {
     /// No GPU and no process; times by `anchor`.
     #[must_use]
     pub fn by(anchor: Anchor) -> Self {
-        Self { gpus: Vec::new(), pid: None, anchor }
+        let written_unix_ns = Anchor::now().unix_ns;
+        Self { gpus: Vec::new(), pid: None, anchor, written_unix_ns, host: None }
     }
 }
 
@@ -95,12 +101,16 @@ impl Assumed {
 pub struct Importer<R> {
     lines: Lines<R>,
     name: String,
-    format: ImportFormat,
+    format: Option<ImportFormat>,
     state: State,
+    journal: Journal,
     lenient: bool,
     broken: u64,
     first_broken: Option<String>,
     ignored: u64,
+    parts: u64,
+    looks: Option<&'static str>,
+    ended: bool,
     failed: bool,
 }
 
@@ -115,59 +125,66 @@ pub enum Entry {
     Item(Item),
 }
 
-/// What is known so far.
-#[derive(Debug)]
-struct State {
-    gpus: Gpus,
-    pid: Option<u32>,
-    anchor: Anchor,
-    /// The text itself has told what time it was when.
-    anchored: bool,
-    boots: Boots,
-    /// The latest time of the driver.
-    now_boot_ns: u64,
-    seqs: HashMap<GpuId, u64>,
-    /// That events may be missing, by the item before.
-    possible_loss: Option<Gap>,
-    /// The GPUs of the session that the text tells of.
-    recorded: Vec<GpuId>,
-}
-
 /// What a line is.
 #[allow(clippy::large_enum_variant)] // it is handed on at once
+#[derive(Debug)]
 enum Meaning {
     Item(Item),
     Session(Box<Session>),
     /// Nothing that is imported: a span, a heading, an empty line.
     Nothing,
+    /// A part of what further lines tell.
+    Part,
+    /// An event whose time or nature is known later.
+    Held,
 }
 
 /// Why a line cannot be imported.
 type Broken = String;
 
+/// What a line is, or why it is nothing.
+type Read = std::result::Result<Meaning, Broken>;
+
+/// What a line may say. `None` where it is nothing of the kind.
+struct Payload {
+    format: ImportFormat,
+    read: fn(&View<'_>, &mut State) -> Option<Read>,
+}
+
+/// All that are known.
+const PAYLOADS: [Payload; 4] = [
+    Payload { format: ImportFormat::Ndjson, read: ndjson::in_view },
+    Payload { format: ImportFormat::SvmProfile, read: svm_profile::in_view },
+    Payload { format: ImportFormat::Driver, read: State::driver_line },
+    Payload { format: ImportFormat::AmdSmi, read: State::amd_smi_line },
+];
+
 impl<R: BufRead> Importer<R> {
-    /// Reads `input`, which errors call `name`.
+    /// Reads `input`, which errors call `name` and which holds `format`, maybe in a log.
     pub fn new(name: &str, input: R, format: ImportFormat, assumed: Assumed) -> Self {
-        let state = State {
-            gpus: Gpus::new(assumed.gpus),
-            pid: assumed.pid,
-            anchor: assumed.anchor,
-            anchored: false,
-            boots: Boots::default(),
-            now_boot_ns: 0,
-            seqs: HashMap::new(),
-            possible_loss: None,
-            recorded: Vec::new(),
-        };
+        Self::of(name, input, Some(format), assumed)
+    }
+
+    /// Reads `input`, which errors call `name`, whatever it holds. What the driver writes is then taken for that
+    /// only if nothing else looks like it, or if the same program wrote such lines.
+    pub fn detecting(name: &str, input: R, assumed: Assumed) -> Self {
+        Self::of(name, input, None, assumed)
+    }
+
+    fn of(name: &str, input: R, format: Option<ImportFormat>, assumed: Assumed) -> Self {
         Self {
             lines: Lines::new(input),
             name: name.to_owned(),
             format,
-            state,
+            state: State::new(assumed, format),
+            journal: Journal::default(),
             lenient: false,
             broken: 0,
             first_broken: None,
             ignored: 0,
+            parts: 0,
+            looks: None,
+            ended: false,
             failed: false,
         }
     }
@@ -197,6 +214,42 @@ impl<R: BufRead> Importer<R> {
         self.ignored
     }
 
+    /// Lines so far that hold a part of an event, which another line ends.
+    #[must_use]
+    pub fn parts(&self) -> u64 {
+        self.parts
+    }
+
+    /// Events so far that no kernel up to now writes: unknown kinds.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.state.unknown()
+    }
+
+    /// What the text seems to be where nothing of it can be imported.
+    #[must_use]
+    pub fn seems(&self) -> Option<&'static str> {
+        self.looks
+    }
+
+    /// What had to be assumed of the times of the text, in a few words.
+    #[must_use]
+    pub fn assumptions(&self) -> Option<String> {
+        self.state.assumptions()
+    }
+
+    /// A session that begins at `started`, with what the text says of its machine.
+    #[must_use]
+    pub fn session_from(&self, started: Anchor) -> Session {
+        self.state.session_from(started)
+    }
+
+    /// Counts the boots that the text tells of, up to that of the last entry.
+    #[must_use]
+    pub fn boot(&self) -> u32 {
+        self.state.boot_of_last()
+    }
+
     /// What comes next: an item, or the session that the following ones are of.
     ///
     /// # Errors
@@ -212,33 +265,62 @@ impl<R: BufRead> Importer<R> {
     }
 
     fn read_entry(&mut self) -> Result<Option<Entry>> {
-        if let Some(gap) = self.state.possible_loss.take() {
-            return Ok(Some(Entry::Item(Item::Gap(gap))));
-        }
         loop {
+            while let Some((number, why)) = self.state.next_refused() {
+                self.refuse(number, &why)?;
+            }
+            if let Some(item) = self.state.next_ready() {
+                return Ok(Some(Entry::Item(item)));
+            }
+            if self.ended {
+                return Ok(None);
+            }
             let number = self.lines.number() + 1;
-            let read = self.lines.next();
-            let fail = |error| Error::io(format!("read line {number} of {}", self.name), error);
-            let meaning = match read.map_err(fail)? {
-                Line::End => return Ok(None),
-                Line::TooLong => Err(format!("it is longer than {} bytes", lines::LONGEST)),
-                Line::Text(text) => match self.format {
-                    ImportFormat::Ndjson => ndjson::read(text, &mut self.state),
-                    ImportFormat::SvmProfile => svm_profile::read(text, &mut self.state),
-                    ImportFormat::Driver => driver::read(text, &mut self.state),
-                },
-            };
-            match meaning {
-                Ok(Meaning::Item(item)) => return Ok(Some(Entry::Item(item))),
+            match self.read_line(number)? {
+                Ok(Meaning::Item(item)) => self.state.push_ready(item),
                 Ok(Meaning::Session(session)) => return Ok(Some(Entry::Session(session))),
                 Ok(Meaning::Nothing) => self.ignored += 1,
-                Err(why) => self.refuse(format!("line {number} of {}: {why}", self.name))?,
+                Ok(Meaning::Part) => {
+                    self.ignored += 1;
+                    self.parts += 1;
+                }
+                Ok(Meaning::Held) => {}
+                Err(why) => self.refuse(number, &why)?,
             }
         }
     }
 
+    /// Reads a line, or that there is none any more.
+    fn read_line(&mut self, number: u64) -> Result<Read> {
+        let name = &self.name;
+        let read = self.lines.next();
+        let fail = |error| Error::io(format!("read line {number} of {name}"), error);
+        self.state.at_line(number);
+        let reader = LineReader {
+            format: self.format,
+            state: &mut self.state,
+            looks: &mut self.looks,
+            journal: &mut self.journal,
+        };
+        Ok(match read.map_err(fail)? {
+            Line::End => {
+                self.ended = true;
+                let last = reader.line(b"");
+                self.state.end();
+                // No line: it counts as none.
+                last.map(|last| match last {
+                    Meaning::Nothing | Meaning::Part => Meaning::Held,
+                    last => last,
+                })
+            }
+            Line::TooLong => Err(format!("it is longer than {} bytes", lines::LONGEST)),
+            Line::Text(text) => reader.line(text.strip_suffix(b"\r").unwrap_or(text)),
+        })
+    }
+
     /// A line that means nothing.
-    fn refuse(&mut self, what: String) -> Result<()> {
+    fn refuse(&mut self, number: u64, why: &str) -> Result<()> {
+        let what = format!("line {number} of {}: {why}", self.name);
         if !self.lenient {
             return Err(Error::new(ErrorKind::InvalidInput, what)
                 .with_hint("a lenient import (--lenient) leaves out such lines and counts them"));
@@ -246,6 +328,79 @@ impl<R: BufRead> Importer<R> {
         self.broken += 1;
         self.first_broken.get_or_insert(what);
         Ok(())
+    }
+}
+
+/// What it takes to read a line.
+struct LineReader<'a> {
+    format: Option<ImportFormat>,
+    state: &'a mut State,
+    looks: &'a mut Option<&'static str>,
+    journal: &'a mut Journal,
+}
+
+impl LineReader<'_> {
+    fn line(self, line: &[u8]) -> Read {
+        let view = match self.journal.line(line) {
+            Step::Other => View::of_line(line),
+            Step::Taken => return Ok(Meaning::Part),
+            Step::Entry(view) => *view,
+        };
+        if let Some(mark) = line.strip_prefix(b"-- ") {
+            self.state.journal_mark(mark);
+            return Ok(Meaning::Nothing);
+        }
+        self.view(view)
+    }
+
+    /// Tries each payload at each depth of the envelopes.
+    fn view(self, mut view: View<'_>) -> Read {
+        let (mut why, mut looks) = (None, None);
+        loop {
+            looks = looks.or_else(|| looks::kind_of_line(view.text.trim_ascii()));
+            for payload in &PAYLOADS {
+                if self.format.is_some_and(|only| only != payload.format) {
+                    continue;
+                }
+                match (payload.read)(&view, self.state) {
+                    Some(Ok(meaning)) => return Ok(meaning),
+                    Some(Err(broken)) => drop(why.get_or_insert(broken)),
+                    None => {}
+                }
+            }
+            match view.open(self.state.calendar()) {
+                Some(inner) => view = inner,
+                None => break,
+            }
+        }
+        self.nothing(&view, why, looks)
+    }
+
+    /// No payload has read the line: it is broken, or another program's.
+    fn nothing(self, view: &View<'_>, why: Option<Broken>, looks: Option<&'static str>) -> Read {
+        let text = view.text.trim_ascii();
+        let looks = looks.or(view.opened.outermost());
+        match (why, text.is_empty()) {
+            (Some(why), _) => Err(why),
+            (None, true) => Ok(Meaning::Nothing),
+            (None, false) => {
+                *self.looks = self.looks.or(looks);
+                // A log of many programs holds lines of each.
+                if view.program.is_some() {
+                    return Ok(Meaning::Nothing);
+                }
+                let it_holds = match self.format {
+                    None | Some(ImportFormat::Driver) => {
+                        "it holds no line of the driver".to_owned()
+                    }
+                    Some(format) => format!("it holds nothing of the format {}", format.name()),
+                };
+                Err(match looks {
+                    Some(looks) => format!("{it_holds}; it seems to be {looks}"),
+                    None => it_holds,
+                })
+            }
+        }
     }
 }
 
@@ -261,55 +416,5 @@ impl<R: BufRead> Iterator for Importer<R> {
                 Err(error) => return Some(Err(error)),
             }
         }
-    }
-}
-
-impl State {
-    /// Goes by the first `anchor` of each boot.
-    fn take_anchor(&mut self, anchor: Anchor) {
-        let rebooted = self.boots.has_begun(anchor);
-        if rebooted {
-            self.now_boot_ns = 0;
-            self.seqs.clear();
-        }
-        if rebooted || !self.anchored {
-            self.anchor = anchor;
-            self.anchored = true;
-        }
-    }
-
-    /// The event of the driver's line `raw`. Where it carries no time, `boot_ns` is taken, which is by `clock`. A line
-    /// that may tell of dropped events is followed by a gap: nothing else in a text says that events are missing.
-    fn item(&mut self, gpu: GpuId, (boot_ns, clock): (u64, Clock), raw: &[u8]) -> Item {
-        let record = decode(raw);
-        let (stamp, drop_count) = (record.stamp(), record.drop_count());
-        let at = stamp.or(drop_count.map(|count| count.at));
-        let boot_ns = at.map_or(boot_ns, |at| at.boot_ns);
-        let since = self.now_boot_ns;
-        self.now_boot_ns = since.max(boot_ns);
-        let unix_ns = self.anchor.unix_ns_of(boot_ns);
-        if drop_count.is_some() {
-            self.may_miss(gpu, since, boot_ns);
-        }
-        let clock = if at.is_some() { Clock::Driver } else { clock };
-        let time = EventTime { boot_ns, clock, received_boot_ns: boot_ns, unix_ns };
-        let next = self.seqs.entry(gpu).or_default();
-        let seq = *next;
-        *next += 1;
-        let facts =
-            EventFacts { gpu, seq, time, doubtful: false, pid: None, comm: Comm::NONE, raw };
-        Item::Event(Event::from_facts(facts))
-    }
-
-    /// Events of `gpu` may be missing, by what was read last.
-    fn may_miss(&mut self, gpu: GpuId, since_boot_ns: u64, boot_ns: u64) {
-        self.possible_loss = Some(Gap {
-            gpu,
-            cause: GapCause::DriverFifoFull,
-            count: None,
-            from_boot_ns: since_boot_ns.min(boot_ns),
-            to_boot_ns: boot_ns,
-            unix_ns: self.anchor.unix_ns_of(boot_ns),
-        });
     }
 }

@@ -8,9 +8,11 @@
 
 mod boots;
 mod bulk;
+mod chosen;
 mod entries;
 pub mod export;
 mod failure;
+mod file_system;
 mod filter_text;
 mod history;
 pub mod import;
@@ -36,10 +38,13 @@ mod value;
 mod writer;
 
 pub use entries::{Entries, Entry};
+pub use file_system::FileSystem;
 pub use history::{History, Items};
-pub use location::{default_history, default_history_to_read};
+pub use location::{
+    default_history, default_history_to_read, default_history_to_record, histories_in, new_history,
+};
 pub use log::EventLog;
-pub use moment::unix_ns_of;
+pub use moment::{Zone, unix_ns_in, unix_ns_of};
 pub use note::{Note, NotedEvent, Notes, RecordedNote};
 pub use query::Query;
 pub use recorded::{NotKept, RecordedSession};

@@ -87,11 +87,17 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 fn cannot_lock(path: &Path, error: io::Error) -> Error {
-    Error::io(format!("lock {}", path.display()), error)
-        .with_hint("check that the folder is there and may be written")
+    let hint = match error.kind() {
+        io::ErrorKind::Unsupported => {
+            "this file system has no locks (Lustre: mount -o flock): record to another one"
+        }
+        _ => "check that the folder is there and may be written",
+    };
+    Error::io(format!("lock {}", path.display()), error).with_path(path).with_hint(hint)
 }
 
 fn taken(history: &Path) -> Error {
-    Error::new(ErrorKind::Io, format!("{}: another gpuev records to it", history.display()))
+    Error::new(ErrorKind::Busy, format!("{}: another gpuev records to it", history.display()))
+        .with_path(history)
         .with_hint("end that one, or record to another file")
 }

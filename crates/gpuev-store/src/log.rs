@@ -52,6 +52,7 @@ impl Copy {
     fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(|error| {
             Error::io(format!("create {}", path.display()), error)
+                .with_path(path)
                 .with_hint("check that the folder is there and may be written")
         })?;
         Ok(Self { file, end: 0 })

@@ -6,6 +6,75 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+/// The time zone in which people read and write times.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Zone(TimeZone);
+
+impl Zone {
+    /// That of the user: `$TZ`, else the system's. Where `$TZ` names none that is known, UTC and what to tell
+    /// the user.
+    #[must_use]
+    pub fn local() -> (Self, Option<String>) {
+        match TimeZone::try_system() {
+            Ok(zone) => (Self(zone), None),
+            Err(_) => {
+                let named = std::env::var("TZ").ok().filter(|name| !name.is_empty());
+                let told = named.map(|name| {
+                    format!(
+                        "TZ={name:?} is no time zone of this system (/usr/share/zoneinfo): times are in UTC"
+                    )
+                });
+                (Self::utc(), told)
+            }
+        }
+    }
+
+    /// UTC.
+    #[must_use]
+    pub fn utc() -> Self {
+        Self(TimeZone::UTC)
+    }
+
+    /// Whether times in it are told with a `Z`.
+    fn is_utc(&self) -> bool {
+        const NAMES: [&str; 6] =
+            ["UTC", "Etc/UTC", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"];
+        self.0 == TimeZone::UTC || self.0.iana_name().is_some_and(|name| NAMES.contains(&name))
+    }
+
+    /// `2026-11-22 11:45:01` to the second below, in UTC with a `Z`; [`unix_ns_of`] understands it.
+    #[must_use]
+    pub fn second(&self, unix_ns: i64) -> String {
+        let format = if self.is_utc() { "%F %TZ" } else { "%F %T" };
+        self.at(unix_ns).strftime(format).to_string()
+    }
+
+    /// `2026-11-22T11:45:01.123456+01:00`, in UTC with a `Z`.
+    #[must_use]
+    pub fn stamp(&self, unix_ns: i64) -> String {
+        let format = if self.is_utc() { "%FT%T.%6fZ" } else { "%FT%T.%6f%:z" };
+        self.at(unix_ns).strftime(format).to_string()
+    }
+
+    /// What to call it at this moment: `UTC`, `+01:00 (Europe/Berlin)`.
+    #[must_use]
+    pub fn name_at(&self, unix_ns: i64) -> String {
+        if self.is_utc() {
+            return "UTC".to_owned();
+        }
+        let offset = self.at(unix_ns).strftime("%:z").to_string();
+        match self.0.iana_name() {
+            Some(name) => format!("{offset} ({name})"),
+            None => offset,
+        }
+    }
+
+    fn at(&self, unix_ns: i64) -> Zoned {
+        let at = Timestamp::from_nanosecond(i128::from(unix_ns)).unwrap_or_default();
+        at.to_zoned(self.0.clone())
+    }
+}
+
 /// What `text` means, in nanoseconds since 1970; `now` is when it was written, in the time zone of the system.
 ///
 /// - `now`, `10m ago`, `-1h30m`, `90s`: before now; units `ms`, `s`, `m`, `h`, `d`, `w`
@@ -26,9 +95,15 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 /// # Errors
 /// Where it means nothing; the error says what would.
 pub fn unix_ns_of(text: &str, now: Anchor) -> Result<i64> {
-    let now = Timestamp::from_nanosecond(i128::from(now.unix_ns))
-        .unwrap_or(Timestamp::UNIX_EPOCH)
-        .to_zoned(TimeZone::system());
+    unix_ns_in(text, now, &Zone::local().0)
+}
+
+/// As [`unix_ns_of`], for a user of `zone`.
+///
+/// # Errors
+/// Where it means nothing; the error says what would.
+pub fn unix_ns_in(text: &str, now: Anchor, zone: &Zone) -> Result<i64> {
+    let now = zone.at(now.unix_ns);
     let text = text.trim();
     parse(text, &now).and_then(|at| i64::try_from(at.as_nanosecond()).ok()).ok_or_else(|| {
         Error::new(ErrorKind::InvalidInput, format!("{text:?} is no moment")).with_hint(
@@ -97,42 +172,4 @@ fn seconds_of(unit: &str) -> Option<f64> {
 /// The RFC 3339 time `text`, in nanoseconds since 1970.
 pub(crate) fn rfc3339_ns(text: &str) -> Option<i64> {
     i64::try_from(text.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
-}
-
-/// The first wall time that says its distance to UTC in a line of a log, in nanoseconds since 1970, and what
-/// follows it: `2026-11-22T11:45:01.123456789Z`, `2026-11-22 12:45:01 +0100`.
-pub(crate) fn logged_time(line: &[u8]) -> Option<(i64, &[u8])> {
-    (0..line.len()).find_map(|at| {
-        let begins = at == 0 || !line[at - 1].is_ascii_digit();
-        let (time, offset, rest) = split_time(line.get(at..)?).filter(|_| begins)?;
-        let text = [time, offset.trim_ascii_start()].concat();
-        Some((rfc3339_ns(std::str::from_utf8(&text).ok()?)?, rest))
-    })
-}
-
-/// What looks like a date with a time at the front of `text`, what looks like the offset to UTC behind it,
-/// and the rest.
-fn split_time(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let seconds = front(text, b"0000-00-00T00:00:00")?;
-    let fraction = match text[seconds..].strip_prefix(b".") {
-        Some(digits) => 1 + digits.iter().take_while(|byte| byte.is_ascii_digit()).count(),
-        None => 0,
-    };
-    let (time, after) = text.split_at_checked(seconds + fraction)?;
-    let offset: [&[u8]; 5] = [b"Z", b"+00:00", b"+0000", b" +00:00", b" +0000"];
-    let offset = offset.into_iter().find_map(|shape| front(after, shape))?;
-    let (offset, rest) = after.split_at_checked(offset)?;
-    Some((time, offset, rest))
-}
-
-/// How many bytes at the front of `text` look like `shape`: any digit for `0`, a blank for `T`, `-` for `+`.
-fn front(text: &[u8], shape: &[u8]) -> Option<usize> {
-    let alike = |(byte, shape): (&u8, &u8)| match shape {
-        b'0' => byte.is_ascii_digit(),
-        b'T' => matches!(byte, b'T' | b' '),
-        b'+' => matches!(byte, b'+' | b'-'),
-        shape => byte == shape,
-    };
-    let front = text.get(..shape.len())?;
-    front.iter().zip(shape).all(alike).then_some(shape.len())
 }

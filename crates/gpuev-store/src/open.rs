@@ -15,15 +15,16 @@ use crate::schema::{self, Found};
 pub(crate) fn read_only(path: &Path) -> Result<(Connection, u32)> {
     let metadata = std::fs::metadata(path).map_err(|error| {
         Error::io(format!("open {}", path.display()), error)
+            .with_path(path)
             .with_hint("`gpuev record -o FILE` makes a history")
     })?;
     check_file(path, &metadata)?;
     let connection = connect(path)?;
     let Found::History(version) = schema::examine(&connection, path)? else {
         let what = format!("{}: an empty file, not a history", path.display());
-        return Err(
-            Error::new(ErrorKind::InvalidInput, what).with_hint("`gpuev record -o FILE` makes one")
-        );
+        return Err(Error::new(ErrorKind::InvalidInput, what)
+            .with_path(path)
+            .with_hint("`gpuev record -o FILE` makes one"));
     };
     check_length(&connection, path)?;
     Ok((connection, version))

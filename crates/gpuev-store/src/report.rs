@@ -56,11 +56,46 @@ pub use summary::{
 };
 pub use timeline::Timeline;
 
+use crate::moment::Zone;
+
+/// How a report is written for people.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Layout {
+    /// The zone of its times.
+    pub zone: Zone,
+    /// Characters of a line, if there is a limit.
+    pub width: Option<usize>,
+}
+
+impl Layout {
+    /// Tables need so many characters.
+    pub const NARROWEST: usize = 80;
+
+    /// In lines of any width.
+    #[must_use]
+    pub fn wide(zone: Zone) -> Self {
+        Self { zone, width: None }
+    }
+
+    /// In lines of at most `width` characters, or [`Layout::NARROWEST`] where that is more.
+    #[must_use]
+    pub fn of_width(zone: Zone, width: usize) -> Self {
+        Self { zone, width: Some(width.max(Self::NARROWEST)) }
+    }
+}
+
 impl Report {
-    /// For a terminal, in lines of any width. Names cannot move its cursor.
+    /// For a terminal, in lines of any width, in UTC. Names cannot move its cursor.
     #[must_use]
     pub fn text(&self) -> String {
-        text::Text(self).to_string()
+        self.text_in(&Layout::wide(Zone::utc()))
+    }
+
+    /// For a terminal, with the columns that have room.
+    #[must_use]
+    pub fn text_in(&self, layout: &Layout) -> String {
+        text::Text(self, layout).to_string()
     }
 
     /// One JSON object (`docs/report-schema.md`) without a newline.
@@ -71,7 +106,7 @@ impl Report {
         out
     }
 
-    /// One HTML page with charts that needs nothing else.
+    /// One HTML page with charts that needs nothing else, in UTC.
     #[must_use]
     pub fn html(&self) -> String {
         html::Page(self).to_string()

@@ -17,6 +17,7 @@ use gpuev::{Error, ErrorKind, Event, EventFacts, EventTime, GpuId, Item, Life, R
 use rusqlite::{Connection, OpenFlags};
 
 use crate::failure::failed;
+use crate::file_system::FileSystem;
 use crate::lock::{WriterLock, beside};
 use crate::note::{self, Note, insert_note};
 use crate::open::check_file;
@@ -545,11 +546,20 @@ fn connect(path: &Path) -> Result<Connection> {
         connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(fail)?;
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(fail)?;
     }
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+    match FileSystem::of(path) {
+        FileSystem::Local => connection.pragma_update(None, "journal_mode", "WAL").map_err(fail)?,
+        FileSystem::Network(_) => by_one_machine(&connection).map_err(fail)?,
+    }
     connection.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
     let pages = CHECKPOINT_BYTES / PAGE_BYTES;
     connection.pragma_update(None, "wal_autocheckpoint", pages).map_err(fail)?;
     connection.pragma_update(None, "journal_size_limit", CHECKPOINT_BYTES).map_err(fail)?;
     connection.pragma_update(None, "temp_store", "MEMORY").map_err(fail)?;
     Ok(connection)
+}
+
+/// Without memory that is shared with readers: they wait until the writer has ended.
+fn by_one_machine(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "journal_mode", "TRUNCATE")
 }

@@ -21,7 +21,7 @@ const GROUPS_LIMIT: usize = 1 << 20;
 /// `/dev/kfd` of the machine could not be opened.
 pub(crate) fn opening_kfd(machine: &Machine, path: &Path, error: io::Error) -> Error {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    let failed = Error::io(format!("open {}", path.display()), error);
+    let failed = Error::io(format!("open {}", path.display()), error).with_path(path);
     let lists_gpus = || machine.inventory().is_ok_and(|inventory| !inventory.gpus.is_empty());
     match errno {
         Some(Errno::NOENT) => failed.with_kind(ErrorKind::NoGpu).with_hint(no_device(machine)),
@@ -178,7 +178,7 @@ fn own_groups(machine: &Machine) -> Vec<u32> {
 /// Why KFD has no topology here, and what to do about it.
 pub(crate) fn no_topology(machine: &Machine, path: &Path, error: io::Error) -> Error {
     if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
-        return Error::io(format!("read {}", path.display()), error);
+        return Error::io(format!("read {}", path.display()), error).with_path(path);
     }
     Error::io(format!("KFD lists no GPU: read {}", path.display()), error)
         .with_kind(ErrorKind::NoGpu)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// A result with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -15,6 +16,7 @@ struct Inner {
     kind: ErrorKind,
     what: String,
     source: Option<io::Error>,
+    path: Option<PathBuf>,
     hint: Option<String>,
 }
 
@@ -40,6 +42,8 @@ pub enum ErrorKind {
     Stopped,
     /// No more descriptors, memory or the like.
     OutOfResources,
+    /// Another process has it.
+    Busy,
     /// Any other failure of the operating system.
     Io,
 }
@@ -48,7 +52,7 @@ impl Error {
     /// An error of `kind`; `what` names the call and the device or path.
     #[must_use]
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, what: what.into(), source: None, hint: None }))
+        Self(Box::new(Inner { kind, what: what.into(), source: None, path: None, hint: None }))
     }
 
     /// An error of the operating system in the middle of `what`; the kind follows from `source`.
@@ -61,7 +65,13 @@ impl Error {
             io::ErrorKind::OutOfMemory => ErrorKind::OutOfResources,
             _ => kind_of_errno(&source),
         };
-        Self(Box::new(Inner { kind, what: what.into(), source: Some(source), hint: None }))
+        Self(Box::new(Inner {
+            kind,
+            what: what.into(),
+            source: Some(source),
+            path: None,
+            hint: None,
+        }))
     }
 
     /// This error with another kind.
@@ -76,6 +86,19 @@ impl Error {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
+    }
+
+    /// This error, and the file, folder or device that it is about. It stands in the text already.
+    #[must_use]
+    pub fn with_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.0.path = Some(path.into());
+        self
+    }
+
+    /// The file, folder or device that it is about, where it is about one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
     }
 
     /// What kind of failure it is.
@@ -96,8 +119,14 @@ impl Error {
             Some(errno) => io::Error::from_raw_os_error(errno),
             None => io::Error::new(source.kind(), source.to_string()),
         });
-        let Inner { kind, what, hint, .. } = &*self.0;
-        Self(Box::new(Inner { kind: *kind, what: what.clone(), source, hint: hint.clone() }))
+        let Inner { kind, what, path, hint, .. } = &*self.0;
+        Self(Box::new(Inner {
+            kind: *kind,
+            what: what.clone(),
+            source,
+            path: path.clone(),
+            hint: hint.clone(),
+        }))
     }
 
     /// The operating system's error number, where there is one.

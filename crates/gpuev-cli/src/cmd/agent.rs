@@ -30,6 +30,8 @@ const KEEPER_MAY_TAKE: Duration = Duration::from_secs(30);
 /// Runs until SIGTERM or Ctrl-C. SIGHUP has it read its configuration again.
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// The configuration; /etc/gpuev/agent.toml if there is one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

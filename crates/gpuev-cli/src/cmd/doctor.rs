@@ -20,6 +20,8 @@ use crate::source::Source;
 /// Tell what works here, what does not, and how to mend it
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -118,6 +120,7 @@ fn examine(machine: &Machine) -> Findings {
     }
     examine_events(machine, &gpus, &mut findings);
     amdsmi::examine(&mut findings);
+    history::examine_place(&gpuev_store::default_history(), &mut findings);
     findings
 }
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gpuev::Filter;
 use gpuev_store::export::{ExportFormat, Exporter, Written};
-use gpuev_store::{Entry, History, Query, default_history_to_read};
+use gpuev_store::{Entry, History, Query};
 
-use crate::args::{FilterArgs, PeriodArgs, no_such};
+use crate::args::{FilterArgs, PeriodArgs, ZoneArgs, history_to_read, no_such};
 use crate::cmd::replay::chosen;
 use crate::cmd::watch::filter;
 use crate::exit::{Exit, Failure, Outcome, say};
@@ -30,13 +30,15 @@ pub(crate) struct ExportArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replace the output if it is there
-    #[arg(long)]
+    #[arg(long, requires = "output")]
     force: bool,
     /// Write events and gaps only, not the spans that they come to
     #[arg(long)]
     no_spans: bool,
     #[command(flatten)]
     period: PeriodArgs,
+    #[command(flatten)]
+    zone: ZoneArgs,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -61,8 +63,8 @@ struct Export {
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
     let format = chosen_format(args.format, output)?;
-    let query = args.period.query()?;
-    let path = args.history.clone().unwrap_or_else(default_history_to_read);
+    let query = args.period.query(&args.zone.zone())?;
+    let path = history_to_read(args.history.as_deref());
     let history = History::open(&path)?;
     let gpus = chosen(&history, &args.filter.gpu)?;
     let wanted = filter(&args.filter, gpus);

@@ -7,25 +7,30 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gpuev::time::Anchor;
 use gpuev::{Bdf, GpuId};
-use gpuev_store::import::{Assumed, ImportFormat, Imported, Importer, import_history};
+use gpuev_store::import::{
+    Assumed, ImportFormat, Imported, Importer, import_history, kind_of_file,
+};
+use gpuev_store::new_history;
 
-use crate::args::{moment, no_such};
+use crate::args::{local_zone, moment, no_such};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::output::NewFile;
 
-/// Make a history of what other programs wrote: our own JSON lines, the ROCm runtime's profile, lines of the
-/// driver in logs (docs/export-formats.md)
+/// Make a history of what other programs wrote: gpuev's JSON lines, the ROCm runtime's profile, lines of the
+/// driver in logs of syslog, journald, dmesg or containers, what amd-smi event prints
+/// (docs/export-formats.md)
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// What to read; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// What is in it: ndjson, svm-profile (of `HSA_SVM_PROFILE`) or driver; else what it begins with
+    /// What is in it: ndjson, svm-profile (of `HSA_SVM_PROFILE`), driver or amd-smi; else each line is tried as all
+    /// of them
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<ImportFormat>,
-    /// The history to make
+    /// The history to make; else a new file beside the default history
     #[arg(short, long, value_name = "RUN.DB")]
-    output: PathBuf,
+    output: Option<PathBuf>,
     /// Replace the history if it is there
     #[arg(long)]
     force: bool,
@@ -38,6 +43,9 @@ pub(crate) struct ImportArgs {
     /// The process of events that name none
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
+    /// Only lines of this host: a log of several is imported one host at a time
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// When the machine was booted, e.g. 2026-11-22T08:00:00Z; else when this one was
     #[arg(long, value_name = "MOMENT")]
     booted: Option<String>,
@@ -52,28 +60,59 @@ pub(crate) fn run(args: &ImportArgs) -> Outcome {
     let assumed = assumed(args)?;
     let mut input = open(&args.file)?;
     let beginning = input.fill_buf().map_err(|error| unreadable(&args.file, error))?;
-    if beginning.starts_with(b"SQLite format 3\0") {
-        let text = format!("{}: no text, but maybe a history already", args.file.display());
-        return Err(Failure::Usage(text));
+    if let Some(kind) = kind_of_file(beginning) {
+        return Err(Failure::Usage(format!("{}: {kind}", args.file.display())));
     }
-    let format = args.format.unwrap_or_else(|| ImportFormat::of_text(beginning));
-    let history = NewFile::beside(&args.output, args.force)?;
+    let output = args.output.clone().map_or_else(|| new_history("import"), Ok)?;
+    let history = NewFile::beside(&output, args.force)?;
     let name = args.file.display().to_string();
-    let mut importer = Importer::new(&name, input, format, assumed).lenient(args.lenient);
+    let importer = match args.format {
+        Some(format) => Importer::new(&name, input, format, assumed),
+        None => Importer::detecting(&name, input, assumed),
+    };
+    let mut importer = importer.lenient(args.lenient);
     let imported = import_history(&mut importer, history.part())?;
+    if imported.is_nothing() {
+        return Err(Failure::Gpu(nothing(&name, &importer)));
+    }
     history.finish()?;
-    say(&summary(args, &importer, imported));
+    say(&summary(&output, &importer, imported));
     Ok(Exit::Success)
 }
 
-fn summary<R: BufRead>(args: &ImportArgs, importer: &Importer<R>, imported: Imported) -> String {
+/// Why there is nothing to import.
+fn nothing<R: BufRead>(name: &str, importer: &Importer<R>) -> gpuev::Error {
+    let lines = importer.broken() + importer.ignored();
+    let mut text = match lines {
+        0 => format!("{name} is empty: nothing to import"),
+        lines => format!("none of the {lines} lines of {name} is an event"),
+    };
+    if let Some(seems) = importer.seems() {
+        text += &format!("; it seems to be {seems}");
+    }
+    if let Some(first) = importer.first_broken() {
+        text += &format!(" (the first that was left out: {first})");
+    }
+    gpuev::Error::new(gpuev::ErrorKind::InvalidInput, text)
+        .with_hint("docs/export-formats.md lists what can be imported")
+}
+
+fn summary<R: BufRead>(output: &Path, importer: &Importer<R>, imported: Imported) -> String {
     let Imported { events, gaps, .. } = imported;
-    let mut text = format!("{events} events and {gaps} gaps in {}", args.output.display());
-    if importer.ignored() > 0 {
-        text += &format!(", {} lines of something else", importer.ignored());
+    let unknown = match importer.unknown() {
+        0 => String::new(),
+        unknown => format!(" ({unknown} of unknown kinds)"),
+    };
+    let mut text = format!("{events} events{unknown} and {gaps} gaps in {}", output.display());
+    let others = importer.ignored() - importer.parts();
+    if others > 0 {
+        text += &format!(", {others} lines of something else");
     }
     if let Some(first) = importer.first_broken() {
         text += &format!(", {} lines left out, the first: {first}", importer.broken());
+    }
+    if let Some(assumed) = importer.assumptions() {
+        text += &format!("; {assumed}");
     }
     text
 }
@@ -82,10 +121,14 @@ fn assumed(args: &ImportArgs) -> Result<Assumed, Failure> {
     let now = Anchor::now();
     let anchor = match &args.booted {
         None => now,
-        Some(text) => Anchor { boot_ns: 0, unix_ns: moment("--booted", text, now)? },
+        Some(text) => Anchor { boot_ns: 0, unix_ns: moment("--booted", text, now, &local_zone())? },
     };
     let mut assumed = Assumed::by(anchor);
     assumed.pid = args.pid;
+    assumed.host.clone_from(&args.host);
+    if let Some(written) = written_unix_ns(&args.file) {
+        assumed.written_unix_ns = written;
+    }
     // KFD's numbers are not known; none is 0, which is system memory.
     let gpu = |(index, &bdf)| GpuId {
         index,
@@ -96,6 +139,13 @@ fn assumed(args: &ImportArgs) -> Result<Assumed, Failure> {
     };
     assumed.gpus = (0..).zip(&args.gpus).map(gpu).collect();
     Ok(assumed)
+}
+
+/// When the file was last written.
+fn written_unix_ns(path: &Path) -> Option<i64> {
+    let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+    let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_nanos()).ok()
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {

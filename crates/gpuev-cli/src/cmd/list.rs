@@ -17,6 +17,8 @@ use crate::source::Source;
 /// List the GPUs of this machine
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// One JSON object a line
     #[arg(long)]
     json: bool,

@@ -1,37 +1,44 @@
 //! `gpuev record`: what happens, kept.
 
+mod background;
+mod supervisor;
+
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use gpuev::DEFAULT_LIMIT;
 use gpuev::process::Processes;
 use gpuev_sim::run::exit_code;
-use gpuev_store::{Progress, Recorder, Retention, Session, Writer, default_history};
+use gpuev_store::{Progress, Recorder, Retention, Session, Writer, default_history_to_record};
 
 use crate::args::{FilterArgs, SourceArgs, duration, size};
 use crate::cmd::watch::{filter, start};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::signals::Ends;
 use crate::source::Source;
-
-/// The driver takes a process apart in a worker (`kfd_process_wq_release`), and tells of its end after it.
-const LAST_EVENTS: Duration = Duration::from_millis(200);
+use crate::watching::Watching;
+use background::Background;
+use supervisor::Supervisor;
 
 /// Record what happens to a file, until Ctrl-C or a program's end
-#[derive(Debug, Args)]
+///
+/// With a program, gpuev starts it, records until it ends, and ends with its exit code. The program runs whatever
+/// becomes of the recording: a recording that fails is told once on standard error.
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RecordArgs {
-    /// The history to record to; what is there already is kept. Else ~/.local/state/gpuev/history.db, and
-    /// /var/lib/gpuev/history.db as root
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// The history to record to; what is there already is kept. Else ~/.local/state/gpuev/history-HOST.db (as
+    /// root /var/lib/gpuev/history.db), and a file of its own for each recorder while another one has that
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// End after this time, e.g. 10s, 5m
+    /// End the recording after this time, e.g. 10s, 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
     /// Keep only this much of the past, e.g. 7d
@@ -40,14 +47,28 @@ pub(crate) struct RecordArgs {
     /// Keep the file below this size, e.g. 500M, 2G
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
-    /// Run this program, record until it ends, and end as it does
+    /// Do not start the program where it cannot be recorded
+    #[arg(long, requires = "program")]
+    strict: bool,
+    /// Run this program, record until it ends, and end with its exit code
     #[arg(last = true, value_name = "PROGRAM")]
-    program: Vec<std::ffi::OsString>,
+    program: Vec<OsString>,
 }
 
 pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
+    if args.program.is_empty() { record(args, source) } else { supervise(args, source) }
+}
+
+/// A recording that has begun.
+struct Started {
+    monitor: Watching,
+    recorder: Recorder,
+    source: Source,
+    path: PathBuf,
+}
+
+fn start_recording(args: &RecordArgs, source: &SourceArgs) -> Result<Started, Failure> {
     let source = Source::open(source)?;
-    let ends = Ends::listen()?;
     let (monitor, subscription) = start(&args.filter, &source, DEFAULT_LIMIT)?;
     let gpus = monitor.gpus();
     let wanted = filter(&args.filter, gpus.iter().map(|gpu| gpu.id));
@@ -56,30 +77,22 @@ pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
         .with_scope(&monitor.scope())
         .with_filter(wanted);
     let retention = Retention { max_age: args.max_age, max_bytes: args.max_size };
-    let path = output(args.output.as_deref())?;
-    let writer = Writer::open(&path, &session)?.with_retention(retention);
+    let writer = open(args.output.as_deref(), &session)?.with_retention(retention);
+    let path = writer.path().to_owned();
     let processes = Processes::of(&source.machine);
     let recorder = Recorder::start(writer, subscription, processes)?;
-    let program = match Program::start(&args.program) {
-        Ok(program) => program,
-        Err(failure) => {
-            // The history is left whole, and nothing beside it.
-            drop(monitor);
-            recorder.finish()?;
-            return Err(failure);
-        }
-    };
+    Ok(Started { monitor, recorder, source, path })
+}
+
+/// Records until the user, the clock or the source ends it.
+fn record(args: &RecordArgs, source: &SourceArgs) -> Outcome {
+    let ends = Ends::listen()?;
+    let Started { monitor, recorder, source, path } = start_recording(args, source)?;
     let feeding = source.begin()?;
     let (over, told) = mpsc::channel::<()>();
-    let ends = match &program.0 {
-        Some(child) => ends.passing_on_to(child.id())?,
-        None => ends,
-    };
-    let ended = Arc::new(OnceLock::new());
-    let status = Arc::clone(&ended);
     ends.call(
         args.duration,
-        move || program.wait_or(&status, || feeding.finish()),
+        move || feeding.finish(),
         move || {
             drop(monitor);
             drop(over);
@@ -88,48 +101,46 @@ pub(crate) fn run(args: &RecordArgs, source: &SourceArgs) -> Outcome {
     follow(&recorder, &told);
     let progress = recorder.finish()?;
     say(&summary(&progress, &path));
-    Ok(ended.get().map_or(Exit::Success, |status| Exit::Program(exit_code(*status))))
+    Ok(Exit::Success)
 }
 
-/// Where to record. The folder of a history that nobody named is made.
-fn output(named: Option<&Path>) -> Result<PathBuf, Failure> {
-    if let Some(named) = named {
-        return Ok(named.to_owned());
-    }
-    let path = default_history();
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| {
-            gpuev::Error::io(format!("make the folder {}", folder.display()), error)
-                .with_hint("name a file with -o")
-        })?;
-    }
-    Ok(path)
-}
-
-/// The program whose run is recorded, if any.
-struct Program(Option<Child>);
-
-impl Program {
-    fn start(words: &[std::ffi::OsString]) -> Result<Self, Failure> {
-        let Some((name, arguments)) = words.split_first() else { return Ok(Self(None)) };
-        let child = Command::new(name).args(arguments).spawn().map_err(|error| {
-            let what = format!("start {}", name.to_string_lossy());
-            gpuev::Error::io(what, error).with_hint("check its name and $PATH")
-        })?;
-        Ok(Self(Some(child)))
-    }
-
-    /// Waits for its end; without one, for that of the source.
-    fn wait_or(self, ended: &OnceLock<ExitStatus>, finish: impl FnOnce()) {
-        let Some(mut child) = self.0 else { return finish() };
-        match child.wait() {
-            Ok(status) => {
-                let _set_once = ended.set(status);
-            }
-            Err(error) => say(&format!("cannot wait for the program: {error}")),
+/// Runs the program, and records what happens meanwhile as far as that is possible.
+fn supervise(args: &RecordArgs, source: &SourceArgs) -> Outcome {
+    let supervisor = Supervisor::listen()?;
+    let name = args.program.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let run = || supervisor.run(&args.program);
+    let ran = match Background::begin(args, source) {
+        Ok(recording) => recording.beside(&name, run),
+        Err(failure) if args.strict => return Err(failure),
+        Err(failure) => {
+            say(&format!("{name} runs unrecorded: {failure}"));
+            run()
         }
-        std::thread::sleep(LAST_EVENTS);
+    };
+    match ran {
+        Ok(status) => Ok(Exit::Program(exit_code(status))),
+        Err(not_started) => {
+            say(&not_started.failure.to_string());
+            Ok(Exit::Program(not_started.code))
+        }
     }
+}
+
+/// The history to record to: the one that was named, else the user's, else one of its own while another recorder has
+/// that.
+fn open(named: Option<&Path>, session: &Session) -> Result<Writer, Failure> {
+    if let Some(named) = named {
+        return Ok(Writer::open(named, session)?);
+    }
+    let mut last = None;
+    for path in default_history_to_record()? {
+        match Writer::open(&path, session) {
+            Ok(writer) => return Ok(writer),
+            Err(error) if error.kind() == gpuev::ErrorKind::Busy => last = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(last.map_or_else(|| Failure::Usage("name a file with -o".to_owned()), Failure::Gpu))
 }
 
 /// Shows how far it is, once a second, until it is over.

@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use gpuev::{Filter, GpuId, Item};
-use gpuev_store::{Entries, Entry, History, Query, default_history_to_read};
+use gpuev::{ErrorKind, Filter, GpuId, Item};
+use gpuev_store::{Entries, Entry, History, Query, Zone};
 
-use crate::args::{FilterArgs, PeriodArgs};
+use crate::args::{FilterArgs, PeriodArgs, history_to_read};
 use crate::cmd::watch::{ShowArgs, Shown, filter};
 use crate::exit::{Failure, Outcome};
 use crate::output;
@@ -39,19 +39,21 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: &ReplayArgs) -> Outcome {
-    let path = args.file.clone().unwrap_or_else(default_history_to_read);
-    show(&path, args.period.query()?, args.speed, &args.show, &args.filter)
+    let path = history_to_read(args.file.as_deref());
+    let zone = args.show.zone.zone();
+    let query = args.period.query(&zone)?;
+    show(&path, query, (args.speed, zone), &args.show, &args.filter)
 }
 
 /// Shows all of a history at once.
 pub(crate) fn show_history(path: &Path, shown: &ShowArgs, filter: &FilterArgs) -> Outcome {
-    show(path, Query::new(), None, shown, filter)
+    show(path, Query::new(), (None, shown.zone.zone()), shown, filter)
 }
 
 fn show(
     path: &Path,
     query: Query,
-    speed: Option<f64>,
+    (speed, zone): (Option<f64>, Zone),
     show: &ShowArgs,
     wanted: &FilterArgs,
 ) -> Outcome {
@@ -61,7 +63,7 @@ fn show(
     let query = query.filter(wanted.clone());
     let (end, ended) = mpsc::channel();
     Ends::listen()?.with_output(output::standard()).call(None, park, move || drop(end))?;
-    let mut shown = Shown::new(show, [], &wanted)?;
+    let mut shown = Shown::new(show, zone, [], &wanted)?;
     let entries = history.into_entries(&query).without_notes();
     let result = replay(entries, (&wanted, speed), &ended, &mut shown);
     shown.end(result)
@@ -130,29 +132,10 @@ impl Pace {
     }
 }
 
-/// The GPUs of the history that the selectors name: by index, PCI address or unique id.
+/// The GPUs of the history that `--gpu` names.
 pub(crate) fn chosen(history: &History, selectors: &[String]) -> Result<Vec<GpuId>, Failure> {
-    if selectors.is_empty() {
-        return Ok(Vec::new());
-    }
-    let all: Vec<GpuId> = history
-        .sessions()?
-        .into_iter()
-        .flat_map(|recorded| recorded.session.gpus)
-        .map(|(gpu, _)| gpu)
-        .collect();
-    let mut chosen = Vec::new();
-    for selector in selectors {
-        let named = |gpu: &&GpuId| {
-            gpu.index.to_string() == *selector
-                || gpu.bdf.to_string() == selector.to_ascii_lowercase()
-                || gpu.unique_id.is_some_and(|id| id.to_string() == selector.to_ascii_lowercase())
-        };
-        let before = chosen.len();
-        chosen.extend(all.iter().filter(named).copied());
-        if chosen.len() == before {
-            return Err(Failure::Usage(format!("--gpu {selector}: the history has no such GPU")));
-        }
-    }
-    Ok(chosen)
+    history.choose_gpus(selectors).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => Failure::Usage(format!("--gpu {error}")),
+        _ => Failure::Gpu(error),
+    })
 }

@@ -14,11 +14,12 @@ use gpuev::{
     ErrorKind, Filter, GapCause, Gpu, GpuId, GpuSelector, Item, Monitor, MonitorBuilder,
     Subscription, json,
 };
-use gpuev_store::EventLog;
 use gpuev_store::report::{self, Options, Periods};
+use gpuev_store::{EventLog, Zone};
 
-use crate::args::{FilterArgs, SourceArgs, TypeArg, buffer, count, duration, interval};
+use crate::args::{FilterArgs, SourceArgs, TypeArg, ZoneArgs, buffer, count, duration, interval};
 use crate::cmd::replay;
+use crate::cmd::report::layout;
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::output;
 use crate::render::line::LineStyle;
@@ -29,6 +30,8 @@ use crate::watching::{Opener, Watching};
 /// Show events as they happen
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     #[command(flatten)]
     show: ShowArgs,
     #[command(flatten)]
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
     let (monitor, subscription) = start(&args.filter, &source, limit)?;
     let gpus = monitor.gpus();
     let wanted = filter(&args.filter, gpus.iter().map(|gpu| gpu.id));
-    let mut shown = Shown::new(&args.show, &gpus, &wanted)?;
+    let mut shown = Shown::new(&args.show, args.show.zone.zone(), &gpus, &wanted)?;
     shown.begin(report::Source {
         filter: wanted,
         gpus: gpus.iter().map(|gpu| gpu.id).collect(),
@@ -223,6 +226,8 @@ pub(crate) struct ShowArgs {
     /// Do not show the events: only the summary or the log is wanted
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    pub(crate) zone: ZoneArgs,
 }
 
 impl ShowArgs {
@@ -236,6 +241,7 @@ impl ShowArgs {
 pub(crate) struct Shown<'a> {
     args: &'a ShowArgs,
     style: LineStyle,
+    zone: Zone,
     text: String,
     log: Option<EventLog>,
     unlogged: Vec<Item>,
@@ -247,6 +253,7 @@ impl<'a> Shown<'a> {
     /// Nothing shown yet. `wanted` is what will be shown.
     pub(crate) fn new<'g>(
         args: &'a ShowArgs,
+        zone: Zone,
         gpus: impl IntoIterator<Item = &'g Gpu>,
         wanted: &Filter,
     ) -> Result<Self, Failure> {
@@ -256,7 +263,8 @@ impl<'a> Shown<'a> {
         let log = log.map(|path| EventLog::create_filtered(path, gpus, wanted)).transpose()?;
         Ok(Self {
             args,
-            style: LineStyle::new(colours),
+            style: LineStyle::new(colours, zone.clone()),
+            zone,
             text: String::new(),
             log,
             unlogged: Vec::new(),
@@ -290,7 +298,7 @@ impl<'a> Shown<'a> {
             self.text += &over.json();
             self.text.push('\n');
         } else {
-            self.text += &over.text();
+            self.text += &over.text_in(&self.zone);
         }
     }
 
@@ -338,7 +346,10 @@ impl<'a> Shown<'a> {
         result?;
         if let Some(periods) = self.periods.take() {
             let report = periods.finish();
-            self.text = if self.args.json { report.json() + "\n" } else { report.text() };
+            self.text = match self.args.json {
+                true => report.json() + "\n",
+                false => report.text_in(&layout(self.zone.clone(), false)),
+            };
             self.flush()?;
         }
         Ok(Exit::Success)

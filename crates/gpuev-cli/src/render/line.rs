@@ -4,18 +4,18 @@ use std::fmt;
 
 use anstyle::{AnsiColor, Style};
 use gpuev::{Event, Gap, GpuId, Item, Severity};
-use jiff::tz::TimeZone;
+use gpuev_store::Zone;
 
 /// How lines are written.
 pub(crate) struct LineStyle {
     colour: bool,
-    zone: TimeZone,
+    zone: Zone,
 }
 
 impl LineStyle {
-    /// In local time, with colours where `colour` says so.
-    pub(crate) fn new(colour: bool) -> Self {
-        Self { colour, zone: TimeZone::system() }
+    /// In times of `zone`, with colours where `colour` says so.
+    pub(crate) fn new(colour: bool, zone: Zone) -> Self {
+        Self { colour, zone }
     }
 
     /// Appends `item` as a line, its newline included.
@@ -27,13 +27,6 @@ impl LineStyle {
 
     fn paint(&self, style: Style) -> Style {
         if self.colour { style } else { Style::new() }
-    }
-
-    fn clock(&self, unix_ns: i64) -> impl fmt::Display {
-        let moment = jiff::Timestamp::from_nanosecond(i128::from(unix_ns)).unwrap_or_default();
-        let time = moment.to_zoned(self.zone.clone()).time();
-        let micros = time.subsec_nanosecond() / 1000;
-        format!("{:02}:{:02}:{:02}.{micros:06}", time.hour(), time.minute(), time.second())
     }
 }
 
@@ -71,7 +64,7 @@ impl Line<'_> {
 
     fn head(&self, f: &mut fmt::Formatter<'_>, unix_ns: i64, gpu: GpuId) -> fmt::Result {
         let dim = self.style.paint(Style::new().dimmed());
-        let clock = self.style.clock(unix_ns);
+        let clock = self.style.zone.stamp(unix_ns);
         write!(f, "{dim}{clock}{dim:#}  GPU {:<2} {}", gpu.index, gpu.bdf)?;
         if gpu.partition > 0 {
             write!(f, "/{:<2}", gpu.partition)?;

@@ -35,8 +35,9 @@ impl Place {
     fn with_odd() -> Self {
         let place = Self::new();
         fs::write(place.path("odd.txt"), ODD).unwrap();
-        let imported = place.run(&["import", "odd.txt", "-o", "odd.db"]).good();
-        assert_eq!(imported.err, "gpuev: 4 events and 1 gaps in odd.db\n");
+        let imported =
+            place.run(&["import", "odd.txt", "-o", "odd.db", "--format", "driver"]).good();
+        assert_eq!(imported.err, "gpuev: 5 events (2 of unknown kinds) and 1 gaps in odd.db\n");
         place
     }
 
@@ -263,8 +264,9 @@ fn a_history_of_nothing_is_exported() {
     assert_eq!(exported("csv").lines().count(), 1);
     assert_eq!(exported("trace"), "[]\n");
     fs::write(place.path("empty.ndjson"), "").unwrap();
-    place.run(&["import", "empty.ndjson", "-o", "empty.db"]).good();
-    assert_eq!(place.run(&["export", "empty.db"]).good().out, "");
+    let nothing = place.run(&["import", "empty.ndjson", "-o", "empty.db"]);
+    assert!(nothing.code == Some(1) && nothing.err.contains("is empty"), "{nothing:?}");
+    assert!(!place.path("empty.db").exists());
 }
 
 #[test]
@@ -272,7 +274,7 @@ fn gaps_unknown_events_and_odd_bytes_are_in_every_format() {
     let place = Place::with_odd();
     let all = place.run(&["export", "odd.db"]).good().json();
     let gap = records(&all, "gap").next().unwrap();
-    assert_eq!((&gap["count"], &gap["cause"]), (&5.into(), &"driver_fifo_full".into()));
+    assert_eq!((&gap["count"], &gap["cause"]), (&Value::Null, &"driver_fifo_full".into()));
     let unknown = records(&all, "event").find(|event| event["type"] == "UNKNOWN").unwrap();
     assert_eq!(
         (&unknown["data"]["id"], &unknown["raw"]),
@@ -310,13 +312,58 @@ fn a_line_that_cannot_be_read_is_told() {
     );
     assert!(!place.path("bad.db").exists());
     let told = place.run(&["import", "bad.ndjson", "-o", "bad.db", "--lenient"]).good();
-    assert!(told.err.contains("4 events and 1 gaps in bad.db"), "{told:?}");
+    assert!(told.err.contains("5 events (2 of unknown kinds) and 1 gaps in bad.db"), "{told:?}");
     assert!(told.err.contains("1 lines left out, the first: line 2 of bad.ndjson: "), "{told:?}");
     let told = place.run(&["import", "odd.db", "-o", "odd2.db"]);
     assert!(told.code == Some(2) && told.err.contains("a history already"), "{told:?}");
     let told = place.run(&["import", "none.txt", "-o", "none.db"]);
     assert!(told.code == Some(1) && told.err.contains("none.txt"), "{told:?}");
     assert_eq!(place.names(), ["bad.db", "bad.ndjson", "odd.db", "odd.txt"]);
+}
+
+/// Logs that hold no event, and files that are no text.
+#[test]
+fn an_import_of_nothing_fails_and_says_what_the_file_seems_to_be() {
+    let place = Place::new();
+    let dmesg = "[12345.678901] amdgpu 0000:03:00.0: amdgpu: GPU reset begin!\n";
+    for (content, seems) in [
+        (dmesg.as_bytes(), "kernel log"),
+        (b"2026-11-22T11:45:01Z 3 GPUs found, starting 2 workers\n", "none of the 1 lines"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "zcat FILE | gpuev import -"),
+        (b"PK\x03\x04", "zip"),
+        (
+            b"{'processor_handle': c_void_p(1), 'event': 'MIGRATE_START', 'message': 'ns: 1'}\n",
+            "none of",
+        ),
+    ] {
+        fs::write(place.path("some.log"), content).unwrap();
+        let told = place.run(&["import", "some.log", "-o", "some.db", "--lenient"]);
+        assert!(matches!(told.code, Some(1 | 2)) && told.err.contains(seems), "{told:?}");
+        let strict = place.run(&["import", "some.log", "-o", "some.db"]);
+        assert!(matches!(strict.code, Some(1 | 2)), "{strict:?}");
+        assert_eq!(place.names(), ["some.log"]);
+    }
+}
+
+#[test]
+fn without_an_output_an_import_is_a_new_history_that_is_read_next() {
+    let place = Place::new();
+    fs::write(place.path("kfd.log"), "7 1000 -4242 @7fff00000(1b11) W\n").unwrap();
+    let run = |args: &[&str]| {
+        let mut command = command(args);
+        command.env("STATE_DIRECTORY", place.path("state"));
+        ended(command.current_dir(&place.0)).good()
+    };
+    for times in 1..=2 {
+        let told = run(&["import", "kfd.log"]);
+        assert!(
+            told.err.contains("1 events and 0 gaps in ") && told.err.contains("/import-"),
+            "{told:?}"
+        );
+        assert_eq!(fs::read_dir(place.path("state")).unwrap().count(), times);
+    }
+    let read = run(&["replay", "--json"]);
+    assert!(read.err.contains("reading ") && read.json().len() == 1, "{read:?}");
 }
 
 #[test]

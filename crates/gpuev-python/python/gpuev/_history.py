@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from json import loads
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Union
 
-from ._core import Event, Gap, HistoryEntries, Span, history_columns
+from ._core import (
+    Event,
+    Gap,
+    Gpu,
+    GpuId,
+    HistoryEntries,
+    HistoryFile,
+    HistoryReport,
+    Span,
+    history_columns,
+    moment,
+)
 from ._enums import EventType, Severity
 from ._watch import Item, event_types, severity_place
 from .errors import InvalidInputError
@@ -16,7 +28,8 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-Moment = Union[datetime, float]
+Moment = Union[datetime, float, str]
+AnyGpu = Union[Gpu, GpuId, str, int]
 
 # Items that are taken from the core at a time.
 _PORTION = 1024
@@ -24,42 +37,96 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def read_history(
-    path: str | PathLike[str],
+    path: str | PathLike[str] | None = None,
     *,
+    gpus: Iterable[AnyGpu] | AnyGpu | None = None,
     types: Iterable[EventType | str] | EventType | str | None = None,
     pids: Iterable[int] | None = None,
     severity: Severity | str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     start: Moment | None = None,
     end: Moment | None = None,
 ) -> History:
     """
     Read what `gpuev record` wrote; also while it is written.
 
-        history = gpuev.read_history("run.db", types="VMFAULT")
+        history = gpuev.read_history("run.db", types="VMFAULT", since="10m ago")
         frame = history.to_pandas()
+        print(history.report())
 
     Args:
-        path: the file
+        path: the file; the newest that `gpuev record` wrote by itself if None
+        gpus: only these, as `Gpu`, `GpuId`, index, PCI address, or unique id
         types: only these types, as `EventType` or by name, and spans that they begin or end; gaps always
         pids: only events of these processes
         severity: only events at least this severe
-        start: only what happened at or after this moment: a datetime, or seconds since 1970
-        end: only what happened before this moment
+        since: only what happened at or after this moment: a datetime, seconds since 1970, or words as `gpuev replay
+            --from` takes them
+        until: only what happened before this moment
+        start: the former name of `since`
+        end: the former name of `until`
 
     Raises:
-        IoError: there is no such file, it may not be read, or is no history or damaged
-        InvalidInputError: a type or severity that does not exist
+        NotFoundError: there is no such file (a FileNotFoundError)
+        PermissionDeniedError: it may not be read (a PermissionError)
+        InvalidInputError: it is no history or damaged; a GPU, type or severity that does not exist
+        IoError: the operating system does not read it
     """
     ids, unknown = event_types(types)
-    wanted = {
-        "types": ids,
-        "unknown": unknown,
-        "pids": None if pids is None else list(pids),
-        "severity": None if severity is None else severity_place(severity),
-        "from_unix_ns": None if start is None else _unix_ns(start),
-        "to_unix_ns": None if end is None else _unix_ns(end),
-    }
-    return History(fspath(path), wanted)
+    since = start if since is None else since
+    until = end if until is None else until
+    return History(
+        HistoryFile(
+            None if path is None else fspath(path),
+            None if gpus is None else [_selector(gpu) for gpu in _several_gpus(gpus)],
+            ids,
+            unknown,
+            None if pids is None else list(pids),
+            None if severity is None else severity_place(severity),
+            None if since is None else _unix_ns(since),
+            None if until is None else _unix_ns(until),
+        )
+    )
+
+
+def _several_gpus(gpus: Iterable[AnyGpu] | AnyGpu) -> Iterable[AnyGpu]:
+    return (gpus,) if isinstance(gpus, (Gpu, GpuId, str, int)) else gpus
+
+
+def _selector(gpu: AnyGpu) -> str:
+    return f"{gpu.bdf}/{gpu.partition}" if isinstance(gpu, (Gpu, GpuId)) else str(gpu)
+
+
+class Report:
+    """
+    What the events of a history came to: counts, rates, durations, what went wrong and where.
+
+    `print(report)` shows what `gpuev report` shows; `to_dict()` is the documented JSON (docs/report-schema.md).
+    """
+
+    def __init__(self, report: HistoryReport) -> None:
+        self._report = report
+
+    def to_json(self) -> str:
+        """The documented JSON, on one line."""
+        return self._report.to_json()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The documented JSON as a dict."""
+        found: dict[str, Any] = loads(self.to_json())
+        return found
+
+    def text(self, width: int | None = None, *, utc: bool = False) -> str:
+        """For people, in lines of at most `width` characters, in local time or UTC."""
+        return self._report.text(width, utc)
+
+    def html(self) -> str:
+        """One HTML page with charts that needs nothing else, in UTC."""
+        return self._report.html()
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 class History:
@@ -70,22 +137,39 @@ class History:
     `for item in history` gives events and gaps in the order in which they were recorded.
     """
 
-    def __init__(self, path: str, wanted: dict[str, Any]) -> None:
-        self._path = path
-        self._wanted = wanted
-        # What is wrong with the file is told now.
-        self._open(spans=False)
+    def __init__(self, file: HistoryFile) -> None:
+        self._file = file
 
     def _open(self, *, spans: bool) -> HistoryEntries:
-        return HistoryEntries(self._path, spans=spans, **self._wanted)
+        return self._file.entries(spans)
 
     @property
     def path(self) -> str:
         """The file."""
-        return self._path
+        return fspath(self._file.path)
 
     def __repr__(self) -> str:
-        return f"<gpuev.History {self._path}>"
+        return f"<gpuev.History {self.path}>"
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """
+        The runs of recorders that the file has, oldest first, as the documented JSON (docs/export-formats.md): host,
+        boot, kernel, whose events were seen, when it began and ended, and the GPUs.
+        """
+        return [loads(line) for line in self._file.sessions().splitlines()]
+
+    def notes(self) -> list[dict[str, Any]]:
+        """What the agent noted of the chosen GPUs and time: `health` and `ras` records (docs/event-schema.md)."""
+        return [loads(line) for line in self._file.notes().splitlines()]
+
+    def report(self, *, top: int | None = None) -> Report:
+        """
+        What the chosen events came to.
+
+        Args:
+            top: entries of each list of the most frequent
+        """
+        return Report(self._file.report(top))
 
     def _entries(self, *, spans: bool) -> Iterator[Item | Span]:
         entries = self._open(spans=spans)
@@ -161,10 +245,12 @@ class History:
         return self.to_arrow(spans=spans).to_pandas(types_mapper=nullable.get)
 
 
-def _unix_ns(moment: Moment) -> int:
-    if not isinstance(moment, datetime):
-        return round(moment * 1_000_000_000)
-    since = moment.astimezone(timezone.utc) - _EPOCH
+def _unix_ns(at: Moment) -> int:
+    if isinstance(at, str):
+        return moment(at)
+    if not isinstance(at, datetime):
+        return round(at * 1_000_000_000)
+    since = at.astimezone(timezone.utc) - _EPOCH
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
 
 
@@ -209,4 +295,4 @@ def _pandas() -> Any:
     return pandas
 
 
-__all__ = ["History", "read_history"]
+__all__ = ["History", "Report", "read_history"]

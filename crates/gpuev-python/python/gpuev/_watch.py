@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Union
+from os import close, dup
+from typing import TYPE_CHECKING, Union
 
 from ._core import Event, Gap, Gpu, Pairing, Span, Stream, select_gpus
 from ._enums import EventType, Severity
 from .errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
 
 Item = Union[Event, Gap]
 
@@ -34,12 +38,41 @@ class Watch(Stream):
         return self
 
     async def __anext__(self) -> Item:
+        from asyncio import get_running_loop, sleep
+        from time import monotonic
+
+        # While items wait, nothing else would make the loop's other tasks run.
+        self._taken += 1
+        if self._taken >= _TURN_ITEMS or monotonic() - self._turn_began >= _TURN_SECONDS:
+            await sleep(0)
+            self._begin_turn(monotonic())
         while not self.closed:
             item = self.try_next()
             if item is not None:
                 return item
-            await _readable(self.fileno())
+            ready = self._ready
+            if ready is None or ready.loop is not get_running_loop():
+                ready = self._ready = _Ready(get_running_loop(), self.fileno())
+            await ready.wait()
+            self._begin_turn(monotonic())
         raise StopAsyncIteration
+
+    # Of the asynchronous iterator: how many items were given without letting the loop run, since when, and what
+    # tells that there are more.
+    _taken: int = 0
+    _turn_began: float = 0.0
+    _ready: _Ready | None = None
+
+    def _begin_turn(self, now: float) -> None:
+        self._taken = 0
+        self._turn_began = now
+
+    def close(self) -> None:
+        """End it. Repeating it does nothing."""
+        super().close()
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.close()
 
     def __enter__(self) -> Watch:
         return self
@@ -54,20 +87,69 @@ class Watch(Stream):
         self.close()
 
 
-async def _readable(fd: int) -> None:
-    """Waits until `fd` is readable; a copy of it, so that it may be closed meanwhile."""
-    import asyncio
-    import os
+# An asynchronous iterator lets the loop run after so many items, or so much time.
+_TURN_ITEMS = 64
+_TURN_SECONDS = 0.005
 
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    copy = os.dup(fd)
-    try:
-        loop.add_reader(copy, ready.set)
-        await ready.wait()
-    finally:
-        loop.remove_reader(copy)
-        os.close(copy)
+
+class _Ready:
+    """
+    Wakes tasks of a loop when a descriptor is readable. The loop watches a copy of it, so that the descriptor may be
+    closed meanwhile, and goes on watching as long as tasks wait each time that it is readable.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, fd: int) -> None:
+        self.loop = loop
+        self._fd = dup(fd)
+        self._watched = False
+        self._waiting: set[Future[None]] = set()
+
+    async def wait(self) -> None:
+        """Return when it is readable, or closed."""
+        if self._fd < 0:
+            return
+        if not self._watched:
+            self.loop.add_reader(self._fd, self._wake)
+            self._watched = True
+        waiter = self.loop.create_future()
+        self._waiting.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiting.discard(waiter)
+
+    def _wake(self) -> None:
+        if not self._waiting:
+            # What nobody takes now would wake the loop again and again.
+            self.loop.remove_reader(self._fd)
+            self._watched = False
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def close(self) -> None:
+        """Wake all, and watch it no more; from whatever thread."""
+        try:
+            self.loop.call_soon_threadsafe(self._close)
+        except RuntimeError:  # the loop is closed, and watches nothing
+            self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        if self._watched and not self.loop.is_closed():
+            self.loop.remove_reader(fd)
+        self._watched = False
+        close(fd)
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def __del__(self) -> None:
+        # A watch that was dropped without being closed.
+        if self._fd >= 0 and not self._watched:
+            close(self._fd)
 
 
 def watch(

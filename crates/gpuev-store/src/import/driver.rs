@@ -1,63 +1,116 @@
-//! Lines of the driver, bare or as a logger passed them on: anything, a time, maybe the PCI address of the
-//! GPU, the driver's line.
+//! Lines of the driver, maybe behind the PCI address of the GPU.
 //!
 //! ```text
 //! 7 1810035809094 -4242 @7fff00000(1b11) W
-//! 2026-11-22T11:45:01.5Z 0000:03:00.0 3 1 job hang on ring:gfx_0.0.0
-//! kfd-123 [002] 0.000017: kfd_smi_event: 2026-11-22 11:45:01 +0000 3 1 RAS error
+//! 0000:03:00.0 3 1 job hang on ring:gfx_0.0.0
 //! ```
 //!
-//! The first line of a boot that has both a time of the driver and a wall time tells how the two go together.
+//! Lines with the driver's time are like no other text. Those without one (`c 7 python3`) are like many, so they
+//! count only where something shows that the text is the driver's; see [`Kind`].
 
-use gpuev::time::Anchor;
-use gpuev::{Bdf, Clock, EventData, GpuId, decode};
+use gpuev::codec::Fields;
+use gpuev::names::reset_cause;
+use gpuev::{Bdf, Record, decode};
 
-use super::{Broken, Meaning, State};
-use crate::moment::logged_time;
+use super::View;
 
-pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
-    if line.is_empty() {
-        return Ok(Meaning::Nothing);
-    }
-    let logged = if is_known(line) { None } else { logged_time(line) };
-    let Some((unix_ns, rest)) = logged else {
-        let gpu = first_gpu(state)?;
-        return item(gpu, state.now_boot_ns, line, state);
+/// A line of the driver.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DriverLine<'a> {
+    /// The GPU's address, where the text has it.
+    pub(super) bdf: Option<Bdf>,
+    pub(super) raw: &'a [u8],
+    pub(super) kind: Kind,
+}
+
+/// How sure it is that a text is the driver's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// No other program writes that.
+    Certain,
+    /// It has the shape, and so has `3 2 of 8 done`: if other lines of its writer are certain, so is this one.
+    Likely,
+    /// It begins like an event of a later kernel.
+    Unknown,
+    /// It begins like a line of the driver and is none: one that is cut or damaged.
+    Damaged,
+}
+
+/// The highest number that an event can have: they are bits of a mask of 64 bits, but that some drivers go on
+/// counting in a byte.
+const LAST_ID: u32 = 0xff;
+/// Linux's `TASK_COMM_LEN` without the NUL.
+const LONGEST_NAME: usize = 15;
+/// Linux's `PID_MAX_LIMIT`.
+const LAST_PID: u32 = 1 << 22;
+
+/// What `text` is as a line of the driver, if it looks like one.
+pub(super) fn line_of<'v>(view: &'v View<'_>) -> Option<DriverLine<'v>> {
+    let text: &[u8] = &view.text;
+    let (bdf, raw) = match address(text) {
+        Some((bdf, raw)) => (Some(bdf), raw),
+        None => (None, text),
     };
-    let rest = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
-    let (gpu, raw) = match address(rest) {
-        Some((bdf, raw)) => {
-            (state.gpus.by_bdf(bdf).ok_or("it names one GPU more than can be")?, raw)
-        }
-        None => (first_gpu(state)?, rest),
+    let kind = kind_of(&decode(raw), raw)?;
+    let kind = match kind {
+        Kind::Likely if bdf.is_some() => Kind::Certain,
+        kind => kind,
     };
-    match decode(raw).stamp() {
-        Some(stamp) => state.take_anchor(Anchor { boot_ns: stamp.boot_ns, unix_ns }),
-        // Whatever was assumed, the machine was up by then.
-        None if !state.anchored && unix_ns < state.anchor.unix_ns_of(0) => {
-            state.anchor = Anchor { boot_ns: 0, unix_ns };
+    Some(DriverLine { bdf, raw, kind })
+}
+
+fn kind_of(record: &Record<'_>, raw: &[u8]) -> Option<Kind> {
+    let sure = |certain| Some(if certain { Kind::Certain } else { Kind::Likely });
+    let is_task =
+        |pid: u32, name: &[u8]| (1..=LAST_PID).contains(&pid) && name.len() <= LONGEST_NAME;
+    match record.fields {
+        Fields::VmFault(task) if is_task(task.pid, task.name) => {
+            // "1 12:30 lunch" is a time of day.
+            let first = task.name.first().is_some_and(|byte| !byte.is_ascii_digit());
+            sure(first && !task.name.contains(&b' '))
         }
-        None => {}
+        Fields::ProcessStart(task) | Fields::ProcessEnd(task) if is_task(task.pid, task.name) => {
+            sure(false)
+        }
+        Fields::GpuPreReset(reset) | Fields::GpuPostReset(reset) => {
+            sure(reset.cause.is_some_and(|cause| reset_cause(cause).is_some()))
+        }
+        Fields::ThermalThrottle { .. } => sure(false),
+        Fields::Unknown { .. } if record.drop_count().is_some() => sure(true),
+        Fields::Unknown { .. } => unknown(raw),
+        // A later kernel may add fields.
+        _ if record.stamp().is_some() && record.tail.split(|&byte| byte == b' ').all(is_field) => {
+            sure(true)
+        }
+        _ => Some(Kind::Damaged),
     }
-    item(gpu, boot_ns_at(state.anchor, unix_ns), raw, state)
 }
 
-/// A line that no kernel writes is an error; one that begins with the number of an event is an event, if an
-/// unknown one.
-fn item(gpu: GpuId, boot_ns: u64, raw: &[u8], state: &mut State) -> Result<Meaning, Broken> {
-    match EventData::of(&decode(raw)) {
-        EventData::Unknown { id: None } => Err("it holds no line of the driver".to_owned()),
-        _ => Ok(Meaning::Item(state.item(gpu, (boot_ns, Clock::Receipt), raw))),
+/// A text that begins with the number of an event, and is none that is known.
+fn unknown(raw: &[u8]) -> Option<Kind> {
+    let (id, rest) = number(raw)?;
+    let rest = rest.strip_prefix(b" ")?;
+    let follows = rest.split(|&byte| byte == b' ').next().unwrap_or(rest);
+    let like_fields = !follows.is_empty() && is_field(follows);
+    match id {
+        1..=14 => like_fields.then_some(Kind::Damaged),
+        15..=LAST_ID => Some(Kind::Unknown),
+        _ => None,
     }
 }
 
-fn first_gpu(state: &mut State) -> Result<GpuId, Broken> {
-    state.gpus.by_index(0).ok_or_else(|| "there is no GPU".to_owned())
+/// Whether a word is of the characters that the driver's fields have.
+fn is_field(word: &[u8]) -> bool {
+    let of_field = |byte: &u8| byte.is_ascii_hexdigit() || b":@()->RWMU\0".contains(byte);
+    word.iter().all(of_field)
 }
 
-fn is_known(line: &[u8]) -> bool {
-    let record = decode(line);
-    record.event_type().is_some() || record.stamp().is_some()
+/// A number in hex at the front, as the driver writes it.
+fn number(text: &[u8]) -> Option<(u32, &[u8])> {
+    let is_digit = |byte: &&u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(*byte);
+    let (digits, rest) = text.split_at(text.iter().take_while(is_digit).count());
+    let id = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    (digits[0] != b'0').then_some((id, rest))
 }
 
 /// A PCI address at the front, and what follows it.
@@ -66,9 +119,4 @@ fn address(text: &[u8]) -> Option<(Bdf, &[u8])> {
     let (word, rest) = text.split_at(end);
     let word = std::str::from_utf8(word.strip_suffix(b":").unwrap_or(word)).ok()?;
     Some((word.parse().ok()?, rest.trim_ascii_start()))
-}
-
-fn boot_ns_at(anchor: Anchor, unix_ns: i64) -> u64 {
-    let boot_ns = i128::from(unix_ns) - i128::from(anchor.unix_ns) + i128::from(anchor.boot_ns);
-    u64::try_from(boot_ns.max(0)).unwrap_or(u64::MAX)
 }

@@ -13,7 +13,7 @@ use gpuev::{
 };
 use serde::Deserialize;
 
-use super::{Broken, Meaning, State};
+use super::{Broken, ImportFormat, Meaning, Read, State, View};
 use crate::filter_text::FilterText;
 use crate::moment::rfc3339_ns;
 use crate::session::Session;
@@ -93,10 +93,18 @@ struct NamedGpuText<'a> {
     since_boot_ns: Option<u64>,
 }
 
-pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
-    if line.trim_ascii().is_empty() {
-        return Ok(Meaning::Nothing);
-    }
+/// A line of ours begins with its version; any other object is somebody else's, unless it was said that the text is
+/// ours.
+pub(super) fn in_view(view: &View<'_>, state: &mut State) -> Option<Read> {
+    let text = view.text.trim_ascii();
+    let said = state.said(ImportFormat::Ndjson) && !text.is_empty();
+    let key = b"\"record\"";
+    let ours = text.starts_with(b"{\"v\":")
+        || text.starts_with(b"{") && text.windows(key.len()).any(|window| window == key);
+    (said || ours).then(|| read(text, state))
+}
+
+fn read(line: &[u8], state: &mut State) -> Read {
     let head: Head<'_> = parse(line)?;
     if head.v != u64::from(json::VERSION) {
         return Err(format!(
@@ -110,7 +118,7 @@ pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
         "gap" => gap(&parse(line)?, state).map(Item::Gap).map(Meaning::Item),
         "session" => {
             let session = session(parse(line)?)?;
-            state.recorded = session.gpus.iter().map(|(gpu, _)| *gpu).collect();
+            state.record(session.gpus.iter().map(|(gpu, _)| *gpu));
             Ok(Meaning::Session(Box::new(session)))
         }
         _ => Ok(Meaning::Nothing),
@@ -194,7 +202,7 @@ fn time(text: &str) -> Result<i64, Broken> {
 fn recorded_gpu(text: &GpuText<'_>, state: &State) -> Result<GpuId, Broken> {
     let gpu = gpu(text)?;
     let same = |known: &&GpuId| GpuId { kfd_id: gpu.kfd_id, ..**known } == gpu;
-    Ok(state.recorded.iter().find(same).copied().unwrap_or(gpu))
+    Ok(state.recorded().iter().find(same).copied().unwrap_or(gpu))
 }
 
 /// The GPU. KFD's number is not in the text: 0.

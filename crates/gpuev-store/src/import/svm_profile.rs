@@ -5,12 +5,10 @@
 //! error of a migration, where a range wants to be and whether a restore was put off; and it counts sizes
 //! modulo 4 GiB, so that a larger range is too small here.
 
-use gpuev::Clock;
-
-use super::{Broken, Meaning, State};
+use super::{Meaning, Read, State, View};
 
 /// All lines begin so.
-pub(super) const ANY_LINE: &[u8] = b"ROCr HMM event";
+const ANY_LINE: &[u8] = b"ROCr HMM event";
 const PREFIX: &str = "ROCr HMM event: ";
 /// The runtime could not read: no event.
 const FAILURE: &str = "ROCr HMM event error: ";
@@ -18,7 +16,14 @@ const FAILURE: &str = "ROCr HMM event error: ";
 /// In the place of a cause that the runtime does not know either.
 const UNKNOWN_TRIGGER: i32 = -1;
 
-pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
+/// What the runtime writes where it has no name for an event.
+const NO_NAME: &str = "UNKNOWN";
+
+pub(super) fn in_view(view: &View<'_>, state: &mut State) -> Option<Read> {
+    view.text.starts_with(ANY_LINE).then(|| read(&view.text, state))
+}
+
+fn read(line: &[u8], state: &mut State) -> Read {
     let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?.trim_end();
     if text.is_empty() || text.starts_with(FAILURE) {
         return Ok(Meaning::Nothing);
@@ -38,16 +43,14 @@ pub(super) fn read(line: &[u8], state: &mut State) -> Result<Meaning, Broken> {
         "QUEUE_EVICTION" => eviction(&stamp, &words, state),
         "QUEUE_RESTORE" => restore(&stamp, &words, state),
         "UNMAP_FROM_GPU" => unmap(&stamp, &words, state),
-        // An event that the runtime has no name for.
-        _ => Some((0, text.to_owned())),
+        NO_NAME => Some((0, text.to_owned())),
+        _ => return Err(format!("{name} is an event that is not known")),
     };
     let (index, raw) = made.ok_or_else(unreadable)?;
     let gpu = state.gpus.by_index(index).ok_or_else(unreadable)?;
-    if name == "UNKNOWN" {
-        // The runtime has asked for events that it knows: what came unasked may count dropped ones.
-        state.may_miss(gpu, state.now_boot_ns, boot_ns);
-    }
-    Ok(Meaning::Item(state.item(gpu, (boot_ns, Clock::Driver), raw.as_bytes())))
+    // The runtime has asked for events that it knows: what came unasked may count dropped ones.
+    state.stamped(gpu, boot_ns, raw.as_bytes(), name == NO_NAME);
+    Ok(Meaning::Held)
 }
 
 /// The index of the GPU that tells it, and the driver's line.

@@ -21,6 +21,16 @@ pub struct Imported {
     pub events: u64,
     /// Gaps.
     pub gaps: u64,
+    /// The text itself tells of sessions.
+    pub told_sessions: bool,
+}
+
+impl Imported {
+    /// Neither an event nor a gap, nor a session that says of itself that there were none.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.events == 0 && self.gaps == 0 && !self.told_sessions
+    }
 }
 
 /// Writes all that `importer` reads to the history at `path`, which is made where there is none. What is in it
@@ -32,6 +42,7 @@ pub fn import_history<R: BufRead>(importer: &mut Importer<R>, path: &Path) -> Re
     let mut imported = Imported::default();
     let mut history: Option<Open> = None;
     let mut boots = Some(Boots::default());
+    let mut boot = 0;
     while let Some(entry) = importer.next_entry()? {
         match entry {
             Entry::Session(session) => {
@@ -39,17 +50,20 @@ pub fn import_history<R: BufRead>(importer: &mut Importer<R>, path: &Path) -> Re
                 boots = None;
                 close(history.take())?;
                 imported.sessions += 1;
+                imported.told_sessions = true;
                 history = Some(Open::begin(path, &session)?);
             }
             Entry::Item(item) => {
-                if boots.as_mut().is_some_and(|boots| boots.has_begun(anchor_of(&item))) {
+                let another = boots.as_mut().is_some_and(|boots| boots.has_begun(anchor_of(&item)));
+                if another || boot != importer.boot() {
+                    boot = importer.boot();
                     close(history.take())?;
                 }
                 let open = match &mut history {
                     Some(open) => open,
                     none => {
                         imported.sessions += 1;
-                        none.insert(Open::begin(path, &Session::unknown(anchor_of(&item)))?)
+                        none.insert(Open::begin(path, &importer.session_from(anchor_of(&item)))?)
                     }
                 };
                 open.writer.append(&item)?;

@@ -4,8 +4,9 @@ use gpuev::message::Printable;
 use gpuev::span::SpanKind;
 use gpuev::{EventType, Filter, GpuId, Severity};
 
-use super::format::{AtLeast, Bytes, Count, Length, Moment, Named, Rate, Share, Timed, or_dash};
+use super::format::{AtLeast, Bytes, Count, Length, Named, Rate, Share, Timed, or_dash};
 use super::summary::{GpuSummary, Ranking, Report, SourceEnd, per_minute, type_name};
+use crate::moment::Zone;
 
 /// A heading, remarks, and a table.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(super) struct Section {
     pub(super) title: &'static str,
     pub(super) notes: Vec<String>,
     pub(super) columns: Vec<&'static str>,
+    /// Columns that go first where there is little room, the first of all first.
+    pub(super) spare: &'static [&'static str],
     pub(super) rows: Vec<Vec<Cell>>,
 }
 
@@ -25,6 +28,8 @@ pub(super) enum Cell {
     Number(String),
     /// A part of a whole.
     Share(Share),
+    /// When, in nanoseconds since 1970.
+    Moment(Option<i64>),
     /// Counts over time.
     Spark(Vec<u64>),
 }
@@ -39,6 +44,10 @@ fn number(number: impl ToString) -> Cell {
     Cell::Number(number.to_string())
 }
 
+fn moment(unix_ns: i64) -> Cell {
+    Cell::Moment(Some(unix_ns))
+}
+
 fn count(of: u64) -> Cell {
     number(Count(of))
 }
@@ -50,11 +59,16 @@ fn events_of(report: &Report, event_type: EventType, count: u64) -> Cell {
 
 impl Section {
     fn new<const N: usize>(title: &'static str, columns: [&'static str; N]) -> Self {
-        Self { title, notes: Vec::new(), columns: columns.to_vec(), rows: Vec::new() }
+        Self { title, notes: Vec::new(), columns: columns.to_vec(), spare: &[], rows: Vec::new() }
     }
 
     fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
+        self
+    }
+
+    fn spare(mut self, columns: &'static [&'static str]) -> Self {
+        self.spare = columns;
         self
     }
 
@@ -80,9 +94,12 @@ impl Section {
 }
 
 /// In two lines: when, and how much.
-pub(super) fn headline(report: &Report) -> (String, String) {
+pub(super) fn headline(report: &Report, zone: &Zone) -> (String, String) {
     let when = match (report.first_unix_ns, report.last_unix_ns) {
-        (Some(first), Some(last)) => format!("{} to {} UTC", Moment(first), Moment(last)),
+        (Some(first), Some(last)) => {
+            let (from, to) = (zone.second(first), zone.second(last));
+            format!("{from} to {to} {}", zone.name_at(last))
+        }
         _ => "nothing happened".to_owned(),
     };
     let mut much = format!("{} events", Count(report.events));
@@ -93,7 +110,7 @@ pub(super) fn headline(report: &Report) -> (String, String) {
         much += &format!(", {} a minute", Rate(rate));
     }
     if let Some(peak) = report.peak_minute {
-        let at = Moment(peak.unix_ns).to_string();
+        let at = zone.second(peak.unix_ns);
         let at = at.get(..16).unwrap_or(&at);
         much += &format!(" (most in the minute of {at}: {})", Count(peak.events));
     }
@@ -186,7 +203,6 @@ pub(super) fn sections(report: &Report) -> Vec<Section> {
 
 fn sources(report: &Report) -> Section {
     let rows = report.sources.iter().map(|source| {
-        let moment = |at: Option<i64>| or_dash(at.map(Moment));
         let escaped = |text: &Option<String>| {
             or_dash(text.as_ref().map(|text| Printable(text.as_bytes()).to_string()))
         };
@@ -194,8 +210,8 @@ fn sources(report: &Report) -> Section {
             text(Printable(source.name.as_bytes())),
             text(escaped(&source.host)),
             text(escaped(&source.kernel)),
-            text(moment(source.from_unix_ns)),
-            text(moment(source.to_unix_ns)),
+            Cell::Moment(source.from_unix_ns),
+            Cell::Moment(source.to_unix_ns),
             text(match source.end {
                 SourceEnd::Live => "goes on",
                 SourceEnd::Closed => "ended",
@@ -207,7 +223,9 @@ fn sources(report: &Report) -> Section {
         ]
     });
     let columns = ["SOURCE", "HOST", "KERNEL", "FROM", "TO", "END", "EVENTS OF", "ONLY"];
-    let section = Section::new("Sources", columns).rows(rows);
+    let section = Section::new("Sources", columns)
+        .spare(&["KERNEL", "EVENTS OF", "ONLY", "HOST", "TO"])
+        .rows(rows);
     let more = report.source_count - report.sources.len() as u64;
     if more == 0 { section } else { section.note(format!("{} more are not shown.", Count(more))) }
 }
@@ -239,7 +257,9 @@ fn types(report: &Report) -> Section {
             Cell::Spark(report.timeline.of_type(event_type).to_vec()),
         ]
     });
-    Section::new("Events", ["TYPE", "EVENTS", "SHARE", "A MINUTE", "OVER TIME"]).rows(rows)
+    Section::new("Events", ["TYPE", "EVENTS", "SHARE", "A MINUTE", "OVER TIME"])
+        .spare(&["OVER TIME", "SHARE"])
+        .rows(rows)
 }
 
 /// `3 0000:c1:00.0`, with the partition where it is not the first.
@@ -282,7 +302,9 @@ fn gpus(report: &Report) -> Section {
         "GAPS",
         "OVER TIME",
     ];
-    let section = Section::new("GPUs", columns).rows(rows);
+    let section = Section::new("GPUs", columns)
+        .spare(&["OVER TIME", "INTERRUPTS", "A MINUTE", "DOWN", "THROTTLED"])
+        .rows(rows);
     if report.throttling.is_empty() { section } else { section.note(THROTTLED) }
 }
 
@@ -318,7 +340,9 @@ fn spans(report: &Report) -> Section {
     });
     let columns =
         ["WHAT", "COUNT", "P50", "P90", "P99", "MAX", "TOTAL", "WITHOUT END OR BEGINNING"];
-    let section = Section::new("How long things took", columns).rows(rows);
+    let section = Section::new("How long things took", columns)
+        .spare(&["P90", "P50", "WITHOUT END OR BEGINNING"])
+        .rows(rows);
     let nested = told.clone().any(|span| span.kind == SpanKind::QueueEviction);
     let section = match nested {
         true => section.note("Queue evictions nest: the times are those of the outermost."),
@@ -350,7 +374,7 @@ fn resets(report: &Report) -> Section {
     let rows = report.resets.iter().map(|reset| {
         let cause = reset.cause.bytes().map(|cause| Printable(cause).to_string());
         vec![
-            text(Moment(reset.unix_ns)),
+            moment(reset.unix_ns),
             text(gpu_name(reset.gpu)),
             number(reset.sequence),
             number(guessed(reset.down_ns, reset.across_gap)),
@@ -360,7 +384,7 @@ fn resets(report: &Report) -> Section {
     });
     let section = Section::new("Resets", ["BEGAN", "GPU", "NUMBER", "DOWN", "CAUSE", "OUTCOME"]);
     let all: u64 = report.reset_causes.iter().map(|cause| cause.resets).sum();
-    let section = section.rows(rows);
+    let section = section.spare(&["NUMBER", "CAUSE"]).rows(rows);
     let section = match report.resets.iter().any(|one| one.across_gap && one.down_ns.is_some()) {
         true => section.note(GUESSED),
         false => section,
@@ -406,6 +430,7 @@ fn throttling(report: &Report) -> Section {
         ]
     });
     Section::new("Throttling by reason", ["REASON", "EVENTS", "GPUS", "THROTTLED", "OF THEIR TIME"])
+        .spare(&["GPUS"])
         .rows(rows)
         .note(THROTTLED)
 }
@@ -416,8 +441,8 @@ fn memory_faults(report: &Report) -> Section {
         vec![
             text(Named(one.who, one.name)),
             count(one.faults),
-            text(Moment(one.first_unix_ns)),
-            text(Moment(one.last_unix_ns)),
+            moment(one.first_unix_ns),
+            moment(one.last_unix_ns),
         ]
     });
     Section::new("Memory faults", ["PROCESS", "FAULTS", "FIRST", "LAST"])
@@ -443,8 +468,8 @@ fn processes(report: &Report) -> Section {
             number(Length(one.evicted_ns)),
             of(EventType::VmFault),
             number(lived),
-            text(Moment(one.first_unix_ns)),
-            text(Moment(one.last_unix_ns)),
+            moment(one.first_unix_ns),
+            moment(one.last_unix_ns),
         ]
     });
     let columns = [
@@ -459,7 +484,10 @@ fn processes(report: &Report) -> Section {
         "FIRST",
         "LAST",
     ];
-    let section = Section::new("Processes", columns).rows(rows).of(ranking, "processes");
+    let section = Section::new("Processes", columns)
+        .spare(&["MIGRATIONS", "PAGE FAULTS", "LAST", "EVICTED", "EVICTIONS", "LIVED"])
+        .rows(rows)
+        .of(ranking, "processes");
     let several = "One of several: two processes or more had this number at once, and nobody knows whose it was.";
     let section = match ranking.entries.iter().any(|one| one.who.life.is_shared) {
         true => section.note(several),
@@ -485,7 +513,7 @@ fn evictions(report: &Report) -> Section {
         ]
     });
     let columns = ["TRIGGER", "EVICTIONS", "RESCHEDULED", "P50", "P99", "MAX", "TOTAL"];
-    Section::new("Queue evictions by trigger", columns).rows(rows)
+    Section::new("Queue evictions by trigger", columns).spare(&["RESCHEDULED", "P50"]).rows(rows)
 }
 
 fn migrations(report: &Report) -> Section {
@@ -520,7 +548,10 @@ fn thrashing(report: &Report) -> Section {
         ]
     });
     let columns = ["ADDRESS", "SIZE", "PROCESS", "TURNS", "MOVES", "MOVED", "ASKED FOR BY"];
-    Section::new("Ranges that went back and forth", columns).rows(rows).of(ranking, "ranges")
+    Section::new("Ranges that went back and forth", columns)
+        .spare(&["ASKED FOR BY", "SIZE", "MOVES"])
+        .rows(rows)
+        .of(ranking, "ranges")
 }
 
 fn fault_hot_spots(report: &Report) -> Section {
@@ -536,7 +567,10 @@ fn fault_hot_spots(report: &Report) -> Section {
         ]
     });
     let columns = ["ADDRESS", "PROCESS", "FAULTS", "WRITES", "MIGRATED", "TOTAL"];
-    Section::new("Page faults by range of 2 MiB", columns).rows(rows).of(ranking, "ranges")
+    Section::new("Page faults by range of 2 MiB", columns)
+        .spare(&["MIGRATED", "WRITES"])
+        .rows(rows)
+        .of(ranking, "ranges")
 }
 
 fn gaps(report: &Report) -> Section {
@@ -547,12 +581,12 @@ fn gaps(report: &Report) -> Section {
             count(one.lost),
             count(one.of_unknown_size),
             number(Length(one.total_ns)),
-            text(Moment(one.first_unix_ns)),
-            text(Moment(one.last_unix_ns)),
+            moment(one.first_unix_ns),
+            moment(one.last_unix_ns),
         ]
     });
     let columns = ["CAUSE", "GAPS", "LOST", "UNKNOWN SIZE", "TIME", "FIRST", "LAST"];
-    Section::new("Gaps: what is missing", columns).rows(rows)
+    Section::new("Gaps: what is missing", columns).spare(&["LAST", "UNKNOWN SIZE"]).rows(rows)
 }
 
 /// Severity of a type, for its colour: that of its worst event.

@@ -8,6 +8,7 @@ use super::chart::{EventsOverTime, SparkLine};
 use super::document::{Cell, Section, headline, sections, warnings};
 use super::format::{AtLeast, Count, Timed};
 use super::summary::Report;
+use crate::moment::Zone;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -33,7 +34,7 @@ pub(super) struct Page<'a>(pub(super) &'a Report);
 impl Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.0;
-        let (when, much) = headline(report);
+        let (when, much) = headline(report, &Zone::utc());
         // Should a name ever get past the escaping, the browser still runs and fetches nothing.
         f.write_str(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -115,7 +116,7 @@ fn class(cell: &Cell) -> &'static str {
     match cell {
         Cell::Number(_) => " class=\"n\"",
         Cell::Share(_) => " class=\"s\"",
-        Cell::Text(_) | Cell::Spark(_) => "",
+        Cell::Text(_) | Cell::Moment(_) | Cell::Spark(_) => "",
     }
 }
 
@@ -123,6 +124,10 @@ fn write_cell(f: &mut fmt::Formatter<'_>, cell: &Cell) -> fmt::Result {
     write!(f, "<td{}>", class(cell))?;
     match cell {
         Cell::Text(text) | Cell::Number(text) => write!(f, "{}", Html(text))?,
+        Cell::Moment(at) => match at {
+            Some(at) => f.write_str(&Zone::utc().second(*at))?,
+            None => f.write_str("-")?,
+        },
         Cell::Spark(counts) => write!(f, "{}", SparkLine(counts))?,
         Cell::Share(share) => {
             let width = share.fraction() * 60.0;

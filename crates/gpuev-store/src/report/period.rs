@@ -8,9 +8,10 @@ use gpuev::time::{Anchor, Rfc3339};
 use gpuev::{GpuId, Item};
 
 use super::fold::{Options, Reporter};
-use super::format::{Count, Length, Moment, Rate};
+use super::format::{Count, Length, Rate};
 use super::json::types;
 use super::summary::{Report, Source, TypeCounts, per_minute, type_name};
+use crate::moment::Zone;
 
 /// What there was of one GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,11 +192,19 @@ impl Summary {
         (sum(|gpu| gpu.gaps), sum(|gpu| gpu.lost))
     }
 
-    /// For a terminal: a line of all, and one of each GPU with events.
+    /// For a terminal: a line of all, and one of each GPU with events. In UTC.
     #[must_use]
     pub fn text(&self) -> String {
+        self.text_in(&Zone::utc())
+    }
+
+    /// The same, its time in `zone`.
+    #[must_use]
+    pub fn text_in(&self, zone: &Zone) -> String {
         let length = self.to_unix_ns.saturating_sub(self.from_unix_ns).unsigned_abs();
-        let mut out = format!("--- {} UTC, {}: ", Moment(self.to_unix_ns), Length(length));
+        let to = self.to_unix_ns;
+        let (at, name) = (zone.second(to), zone.name_at(to));
+        let mut out = format!("--- {at} {name}, {}: ", Length(length));
         let rate = self.events_per_minute().unwrap_or(0.0);
         let _infallible = write!(out, "{} events, {} a minute", Count(self.events()), Rate(rate));
         let (gaps, lost) = self.missing();

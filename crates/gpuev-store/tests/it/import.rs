@@ -3,7 +3,7 @@
 use gpuev::time::Anchor;
 use gpuev::{Clock, Event, GapCause, Item};
 use gpuev_store::export::{ExportFormat, Exporter};
-use gpuev_store::import::{Assumed, ImportFormat, Imported, Importer, import_history};
+use gpuev_store::import::{Assumed, Entry, ImportFormat, Imported, Importer, import_history};
 use gpuev_store::{History, Query, Writer};
 use proptest::prelude::*;
 
@@ -115,9 +115,9 @@ ROCr HMM event: 15203214457187 UNKNOWN
     assert_eq!((unnamed.time.boot_ns, unnamed.time.clock), (15_203_214_457_187, Clock::Driver));
     let lines: Vec<String> = items
         .iter()
-        .map(|item| {
-            let Item::Event(event) = item else { panic!("{item:?}") };
-            format!("{} {}", event.gpu.index, raw(event))
+        .map(|item| match item {
+            Item::Event(event) => format!("{} {}", event.gpu.index, raw(event)),
+            Item::Gap(gap) => format!("{} gap of {:?}", gap.gpu.index, gap.count),
         })
         .collect();
     let expected = [
@@ -195,7 +195,8 @@ ff of a later kernel
     assert_eq!(
         told,
         [
-            ("PROCESS_START", 0, 0),
+            // It has no time: no earlier one is known.
+            ("PROCESS_START", 1_000_000_000, 0),
             ("PAGE_FAULT_START", 1_000_000_000, 0),
             ("PAGE_FAULT_END", 2_000_000_000, 1),
             ("GPU_PRE_RESET", 5_250_000_000, 0),
@@ -247,10 +248,25 @@ fn times_of_logs_are_read_as_they_are_written() {
 }
 
 #[test]
-fn a_text_is_told_by_how_it_begins() {
-    assert_eq!(ImportFormat::of_text(b"\n{\"v\":1"), ImportFormat::Ndjson);
-    assert_eq!(ImportFormat::of_text(b"ROCr HMM event error: "), ImportFormat::SvmProfile);
-    assert_eq!(ImportFormat::of_text(b"7 1 -2 @1(2) W"), ImportFormat::Driver);
+fn each_line_is_told_by_what_it_is() {
+    let text = "\
+ROCr HMM event error: Read returned -1
+ROCr HMM event: 1000 QUEUE_RESTORE GPU0(0x1)
+7 2000 -2 @1(2) W
+0000:03:00.0 c 7 python3
+
+";
+    let mut items = Importer::detecting("run.txt", text.as_bytes(), assumed());
+    let told: Vec<_> = items.by_ref().map(|item| name_of(&item.unwrap())).collect();
+    assert_eq!(told, ["QUEUE_RESTORE", "PAGE_FAULT_START", "PROCESS_START"]);
+    assert_eq!((items.ignored(), items.broken(), items.unknown()), (2, 0, 0));
+}
+
+fn name_of(item: &Item) -> String {
+    match item {
+        Item::Event(event) => event.type_name().to_owned(),
+        Item::Gap(gap) => format!("gap of {:?}", gap.count),
+    }
 }
 
 /// What a history exports to, as `gpuev export` does it.
@@ -368,11 +384,33 @@ fn a_log_of_the_driver_that_goes_on_after_a_reboot_keeps_its_wall_times() {
     assert_eq!(import_history(&mut importer, &path).unwrap().sessions, 2);
 }
 
-fn drained(format: ImportFormat, text: &[u8]) -> u64 {
-    let mut entries = importer(format, text).lenient(true);
+/// Lines of loggers, of the driver and of other programs.
+const LOGS: &[u8] = b"\
+<30>1 2026-11-22T11:45:01.5Z node17 gpu-events 312 - [a b=\"]\"] 7 1810035809094 -4242 @7fff00000(1b11) W\n\
+Nov 22 11:45:01 node17 gpu-events[312]: c 7 python3\n\
+{\"MESSAGE\":\"8 1810035857305 -4242 @7fff00000(1b11) M\",\"__REALTIME_TIMESTAMP\":\"1795347901123456\"}\n\
+2026-11-22T11:45:01.123456789Z stdout F 2026-11-22 11:45:01,5 +0100 1 1092:python3\n\
+kern  :info  : [12345.678901][  T12] amdgpu 0000:03:00.0: amdgpu: GPU reset begin!\n\
+{'processor_handle': c_void_p(94262), 'event': 'VMFAULT', 'message': '1092:python3'}\n\
+-- Boot 0123456789abcdef0123456789abcdef --\n";
+
+fn drained(format: Option<ImportFormat>, text: &[u8]) -> u64 {
+    let entries = match format {
+        Some(format) => importer(format, text),
+        None => Importer::detecting("run.txt", text, assumed()),
+    };
+    let mut entries = entries.lenient(true);
     let mut read = 0;
-    while entries.next_entry().unwrap().is_some() {
-        read += 1;
+    let mut before = None;
+    while let Some(entry) = entries.next_entry().unwrap() {
+        // A line that may count dropped events is an event and a gap.
+        let inferred = matches!(&entry, Entry::Item(Item::Gap(gap))
+            if gap.count.is_none() && before == Some(gap.to_boot_ns));
+        read += u64::from(!inferred);
+        before = match entry {
+            Entry::Item(Item::Event(event)) => Some(event.time.boot_ns),
+            _ => None,
+        };
     }
     read + entries.broken() + entries.ignored()
 }
@@ -384,7 +422,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let lines = bytes.split_inclusive(|&byte| byte == b'\n').count() as u64;
-        for format in ImportFormat::ALL {
+        for format in ImportFormat::ALL.map(Some).into_iter().chain([None]) {
             prop_assert_eq!(drained(format, &bytes), lines);
         }
     }
@@ -393,11 +431,12 @@ proptest! {
     #[test]
     fn damaged_text_is_read(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        seen in 0..3_usize,
+        seen in 0..4_usize,
     ) {
         let text: Vec<u8> = match seen {
             0 => export(ExportFormat::Ndjson, &story()),
-            1 => b"ROCr HMM event: 1 UNMAP_FROM_GPU MMU_NOTIFY GPU0(0x1) [0x1000, 0x1fff]\n\
+            1 => LOGS.to_vec(),
+            2 => b"ROCr HMM event: 1 UNMAP_FROM_GPU MMU_NOTIFY GPU0(0x1) [0x1000, 0x1fff]\n\
                 ROCr HMM event: 1 MIGRATE_START PREFETCH CPU->GPU1(0x1) [0x1000, 0x1fff]\n".to_vec(),
             _ => b"2026-11-22 01:00:05.25 +0100 0000:03:00.0 7 1000 -4 @7(1b11) W\ne 1 -0 5\n".to_vec(),
         };
@@ -407,7 +446,7 @@ proptest! {
             text[at] = byte;
         }
         let lines = text.split_inclusive(|&byte| byte == b'\n').count() as u64;
-        for format in ImportFormat::ALL {
+        for format in ImportFormat::ALL.map(Some).into_iter().chain([None]) {
             prop_assert_eq!(drained(format, &text), lines);
         }
     }

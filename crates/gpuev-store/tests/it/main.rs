@@ -6,6 +6,7 @@ mod crash;
 mod driver;
 mod export;
 mod import;
+mod import_logs;
 mod items;
 mod log;
 mod moment;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gpuev::time::Rfc3339;
 use gpuev_store::report::{Options, Report, Source};
-use gpuev_store::{History, Query};
+use gpuev_store::{FileSystem, History, Query};
 
 use super::Findings;
 use crate::exit::{Exit, Failure};
@@ -12,6 +12,7 @@ use crate::exit::{Exit, Failure};
 pub(super) fn examine(path: &Path) -> Result<Findings, Failure> {
     let mut findings = Findings { list: Vec::new(), exit: Exit::Success };
     let history = History::open(path)?;
+    examine_place(path, &mut findings);
     let damage = history.check()?;
     if damage.is_empty() {
         findings.good("file", format!("{}: a history, and whole", path.display()));
@@ -25,6 +26,17 @@ pub(super) fn examine(path: &Path) -> Result<Findings, Failure> {
     }
     examine_events(&history.report(&Query::new(), Options::default())?, &mut findings);
     Ok(findings)
+}
+
+/// Says where a history is that other machines see, too.
+pub(super) fn examine_place(path: &Path, findings: &mut Findings) {
+    if let FileSystem::Network(name) = FileSystem::of(path) {
+        let text = format!(
+            "{} is on a network file system ({name}): one recorder at a time, and it is read once that has ended",
+            path.display()
+        );
+        findings.note("history", text);
+    }
 }
 
 fn examine_session(number: i64, source: &Source, findings: &mut Findings) {

@@ -16,7 +16,7 @@ use gpuev_agent::sink::Message;
 use gpuev_agent::{AlertChange, AlertState, Config, Pipeline, Signal};
 use gpuev_store::{Entry, History, RecordedNote, RecordedSession};
 
-use crate::args::PeriodArgs;
+use crate::args::{PeriodArgs, local_zone};
 use crate::exit::{Exit, Failure, Outcome, say};
 
 use super::RuleArgs;
@@ -41,7 +41,7 @@ pub(super) struct TestArgs {
 
 pub(super) fn run(args: &TestArgs) -> Outcome {
     let rules = args.rules.load()?;
-    let query = args.period.query()?;
+    let query = args.period.query(&local_zone())?;
     let history = History::open(&args.history)?;
     let mut trial = Trial::new(args.json, rules);
     let mut entries = history.entries(&query);
