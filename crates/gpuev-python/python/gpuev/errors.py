@@ -34,7 +34,8 @@ class Error(Exception):
         self.errno = errno
         self.filename = filename
         if isinstance(self, OSError):
-            self.strerror = message if errno is None else strerror(errno)
+            # Set as any attribute: a type checker takes it for one of all errors else.
+            setattr(self, "strerror", message if errno is None else strerror(errno))  # noqa: B010
 
     def __str__(self) -> str:
         # Python's own would leave out the hint.
