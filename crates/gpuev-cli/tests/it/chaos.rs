@@ -32,6 +32,9 @@ const RATE: u64 = 500;
 const ROUNDS: usize = 4;
 /// Alerts that fire at any time.
 const FIRING: usize = 2;
+/// Jobs are numbered from here: no process of this machine comes as high, and the kernel's limit (4,194,304) is not
+/// reached. A higher number is no process's, and its line malformed.
+const FIRST_PID: u32 = 4_190_000;
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -267,13 +270,13 @@ impl Field {
     /// A process that never was before faults.
     fn fault(&mut self) -> Job {
         self.jobs += 1;
-        let job = Job { gpu: self.chance.below(GPUS), pid: 5_000_000 + self.jobs };
+        let job = Job { gpu: self.chance.below(GPUS), pid: FIRST_PID + self.jobs };
         self.raise(job, 1, &format!("1 {:x}:job{}\n", job.pid, self.jobs));
         job
     }
 
     fn end(&self, job: Job) {
-        self.raise(job, 13, &format!("d {:x} job{}\n", job.pid, job.pid - 5_000_000));
+        self.raise(job, 13, &format!("d {:x} job{}\n", job.pid, job.pid - FIRST_PID));
     }
 
     fn raise(&self, job: Job, id: u32, message: &str) {
