@@ -170,15 +170,15 @@ def test_a_gap_is_told_in_lost_before(gpu_machine, reader):
 
 
 @pytest.mark.gpu_machine(kernel="dkms")
-def test_a_counted_gap_has_its_number(gpu_machine, reader):
+def test_drops_that_no_line_counts_for_certain_are_of_unknown_number(gpu_machine, reader):
     gpu_machine.emit("PROCESS_START", times=50_000)
     events = reader.read(0, 100_000)
     gpu_machine.emit("VMFAULT", times=2)
     events += reader.read(0, 100_000)
     [file] = gpu_machine.event_files
     assert file.dropped > 0
-    counted = sum(max(event["lost_before"], 0) for event in events)
-    assert counted == file.dropped
+    assert any(event["lost_before"] < 0 for event in events)
+    assert not any(event["lost_before"] > 0 for event in events)
 
 
 def test_a_gpu_that_is_gone_is_told_after_what_it_said(gpu_machine, smi, reader):

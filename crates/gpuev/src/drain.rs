@@ -8,9 +8,6 @@
 #[cfg(all(test, not(gpuev_shuttle)))]
 mod delays;
 mod inline;
-#[cfg(all(test, gpuev_shuttle))]
-mod interleavings;
-#[cfg_attr(gpuev_shuttle, path = "drain/poller_model.rs")]
 mod poller;
 mod source;
 mod subscribers;
