@@ -131,7 +131,8 @@ PROGRAMS = [
     Program(
         "alerts",
         lines(r"^(?=\w+: GPU (\d+))(\w+): GPU \d+ \(.*?\): (.+)$"),
-        ALL,
+        # A severity asks the driver for the types that can have it.
+        ["VMFAULT", "THERMAL_THROTTLE", *RESETS],
         alarming,
     ),
     Program(
