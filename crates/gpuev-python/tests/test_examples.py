@@ -132,7 +132,7 @@ PROGRAMS = [
         "alerts",
         lines(r"^(?=\w+: GPU (\d+))(\w+): GPU \d+ \(.*?\): (.+)$"),
         # A severity asks the driver for the types that can have it.
-        ["VMFAULT", "THERMAL_THROTTLE", *RESETS],
+        ["VMFAULT", "THERMAL_THROTTLE", "MIGRATE_END", *RESETS],
         alarming,
     ),
     Program(
