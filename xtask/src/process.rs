@@ -20,7 +20,12 @@ pub(crate) struct Ran {
     pub(crate) counts: Counts,
     /// The closing lines of its test runners, those that ran at least one test.
     pub(crate) closing: Vec<String>,
+    /// The lines that name a failure, each once and at most [`FAILURES`].
+    pub(crate) failures: Vec<String>,
 }
+
+/// How many failures of one program are repeated in the summary.
+const FAILURES: usize = 40;
 
 /// Runs `command` to its end, its output shown.
 ///
@@ -78,6 +83,9 @@ fn show(from: impl Read, ran: &mut Ran) {
         if let Some(counts) = counts(&text) {
             ran.add(counts, &text);
         }
+        if let Some(failure) = failure(&text) {
+            ran.add_failure(failure);
+        }
         line.clear();
     }
 }
@@ -87,6 +95,12 @@ impl Ran {
         self.counts += counts;
         if counts.passed + counts.failed > 0 {
             self.closing.push(line.trim().to_owned());
+        }
+    }
+
+    fn add_failure(&mut self, failure: &str) {
+        if self.failures.len() < FAILURES && !self.failures.iter().any(|known| known == failure) {
+            self.failures.push(failure.to_owned());
         }
     }
 }
@@ -99,8 +113,22 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+/// The line without its indentation, if it names a test or a step of a build that failed.
+fn failure(line: &str) -> Option<&str> {
+    let nextest = ["FAIL [", "TIMEOUT [", "ABORT [", "SIGSEGV [", "SIGABRT [", "SIGKILL ["];
+    let others = ["FAILED ", "ERROR ", "error: ", "error["];
+    let text = line.trim();
+    let is_nextest = nextest.iter().any(|start| text.starts_with(start));
+    let is_other = others.iter().any(|start| line.starts_with(start));
+    (is_nextest || is_other).then_some(text)
+}
+
 /// The counts in the closing line of nextest, `cargo test` or pytest.
 fn counts(line: &str) -> Option<Counts> {
+    // nextest indents the output of a failed test, and with it libtest's closing line for that one test.
+    if line.starts_with(' ') && line.trim_start().starts_with("test result: ") {
+        return None;
+    }
     let line = line.trim();
     let pytest = line.starts_with("==") && line.ends_with("==") && line.contains(" in ");
     if !(pytest || line.starts_with("Summary [") || line.starts_with("test result: ")) {
@@ -173,7 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_name_a_failure_are_told_apart() {
+        let nextest = "        FAIL [   0.601s] (435/991) gpuev-cli::it ends::colours";
+        assert_eq!(failure(nextest), Some(nextest.trim()));
+        for told in [
+            "     TIMEOUT [ 300.0s] (1/9) gpuev-cli::it chaos::strikes",
+            "FAILED tests/test_read.py::test_drops - AssertionError",
+            "error[E0425]: cannot find value `x` in this scope",
+        ] {
+            assert_eq!(failure(told), Some(told.trim()));
+        }
+        for other in ["    error: as a test printed it", "    test a ... FAILED", "a PASS [ 1s] b"]
+        {
+            assert_eq!(failure(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn other_lines_count_nothing() {
+        assert_eq!(read("    test result: FAILED. 0 passed; 1 failed; 0 ignored"), None);
         assert_eq!(read("a log says that 5 passed"), None);
         assert_eq!(read("==== test session starts ===="), None);
     }
@@ -190,5 +236,12 @@ mod tests {
             "echo 'Summary [ 0s] 1 tests run: 1 passed'; echo 'test result: ok. 2 passed;' >&2";
         let ran = run(Command::new("sh").args(["-c", script])).expect("sh should start");
         assert_eq!((ran.ok, ran.counts.passed, ran.closing.len()), (true, 3, 2));
+    }
+
+    #[test]
+    fn a_failure_that_is_printed_twice_is_kept_once() {
+        let script = "echo '  FAIL [ 1s] a'; echo '  FAIL [ 1s] a'; echo 'FAILED b'; exit 1";
+        let ran = run(Command::new("sh").args(["-c", script])).expect("sh should start");
+        assert_eq!((ran.ok, ran.failures), (false, vec!["FAIL [ 1s] a".into(), "FAILED b".into()]));
     }
 }

@@ -21,6 +21,7 @@ pub(crate) struct Report {
     steps: Vec<Step>,
     counts: Counts,
     closing: Vec<String>,
+    failures: Vec<String>,
 }
 
 struct Step {
@@ -58,10 +59,14 @@ impl Report {
     fn keep(&mut self, ran: Ran) -> End {
         self.counts += ran.counts;
         self.closing.extend(ran.closing);
-        if ran.ok { End::Passed } else { End::Failed("see above".to_owned()) }
+        if ran.ok {
+            return End::Passed;
+        }
+        self.failures.extend(ran.failures);
+        End::Failed("see above".to_owned())
     }
 
-    /// Prints every step's end and time, and as the last lines what the test runners closed with.
+    /// Prints every step's end and time, what failed, and as the last lines what the test runners closed with.
     ///
     /// # Errors
     /// Where a step failed, or nothing was run.
@@ -76,7 +81,7 @@ impl Report {
             let why = why.lines().next().unwrap_or_default();
             println!("{:<14} {:>7.1} s  {end:<8}  {why}", step.name, step.took.as_secs_f64());
         }
-        for line in &self.closing {
+        for line in self.failures.iter().chain(&self.closing) {
             println!("{line}");
         }
         let Counts { passed, failed, skipped } = self.counts;

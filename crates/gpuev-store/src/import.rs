@@ -2,8 +2,8 @@
 //!
 //! Any input is met with an item or an error that names its line; lines are bounded, so memory is too.
 //!
-//! A line is read by two tables: [`envelope::ENVELOPES`](envelope) takes off what loggers put around it, and
-//! [`PAYLOADS`] says what may be in it.
+//! A line is read by two tables: one takes off what loggers put around it (syslog, journald, dmesg), the other
+//! says what may be in it (a line of the driver, what `amd-smi event` prints, an item of gpuev).
 
 mod amd_smi;
 mod boots;

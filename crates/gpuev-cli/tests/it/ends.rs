@@ -194,7 +194,7 @@ fn colours_follow_the_conventions() {
     let coloured = |variables: &[(&str, &str)]| {
         let mut script = Command::new("script");
         script.args(["-qec", &watch, "/dev/null"]).stdin(Stdio::null());
-        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
             script.env_remove(name);
         }
         script.env("TERM", "xterm").envs(variables.iter().copied());
