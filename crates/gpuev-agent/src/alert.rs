@@ -1,6 +1,7 @@
 //! An alert: what a rule found wrong, from its beginning to its end.
 
 mod book;
+mod group;
 mod live;
 mod silence;
 mod state;
@@ -58,6 +59,12 @@ pub struct Alert {
     pub acknowledged_by: Option<String>,
     /// A silence covers it: it lives on, and nobody is told.
     pub silenced: bool,
+    /// Which alerts of this machine are one thing to people: they are told in one message.
+    #[serde(default)]
+    pub group: String,
+    /// Who was hit, where that is known: processes with their jobs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub victims: Vec<String>,
     /// The last signal that matched, as its JSON.
     pub example: String,
 }

@@ -27,6 +27,7 @@ pub mod rule;
 pub mod sandbox;
 pub mod signal;
 pub mod sink;
+mod victims;
 pub mod yielding;
 
 pub use agent::Agent;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use gpuev::health::Health;
 use gpuev::process::Process;
-use gpuev::span::{Limits, Span, Spans};
+use gpuev::span::{Limits, Span, SpanKind, Spans};
 use gpuev::time::Anchor;
 use gpuev::{Bdf, Comm, Event, EventType, Gap, GapCause, Gpu, GpuId, Item, Life, Machine, Result};
 
@@ -18,6 +18,7 @@ use crate::attribution::{Attributed, Attribution};
 use crate::config::{Config, EventMode, Events, HealthSettings};
 use crate::health_watch::{HealthWatch, Reading};
 use crate::signal::{GpuChange, Signal, What};
+use crate::victims::Victims;
 
 /// Makes signals of events and gaps.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Pipeline {
     attribution: Attribution,
     aggregator: Aggregator,
     spans: Spans,
+    victims: Victims,
     /// `None`: nobody is asked how GPUs are doing, as in a replay.
     health: Option<HealthWatch>,
     gpus: HashMap<(Bdf, u32), GpuChange>,
@@ -43,6 +45,7 @@ impl Pipeline {
     /// Where no thread is left.
     pub fn live(machine: &Machine, config: &Config) -> Result<Self> {
         let mut pipeline = Self::replay(machine, &config.events);
+        pipeline.victims.is_live();
         pipeline.health = Some(HealthWatch::start(config.health.clone())?);
         Ok(pipeline)
     }
@@ -56,6 +59,7 @@ impl Pipeline {
             attribution: Attribution::new(machine, anchor.boot_ns),
             aggregator: Aggregator::new(modes.clone()),
             spans: Spans::new(Limits::default()),
+            victims: Victims::new(machine),
             health: None,
             gpus: HashMap::new(),
             anchor,
@@ -102,6 +106,7 @@ impl Pipeline {
 
     /// Compares the GPUs that are watched, and those that cannot be, with what was told of them.
     pub fn gpus(&mut self, watched: &[Gpu], unreadable: &[Gpu], out: Out<'_>) {
+        self.victims.set_gpus(watched);
         if let Some(watch) = &mut self.health {
             watch.set_gpus(watched);
         }
@@ -138,6 +143,7 @@ impl Pipeline {
             return;
         }
         self.anchor = Anchor { boot_ns: event.time.boot_ns, unix_ns: event.time.unix_ns };
+        self.victims.notice(event, &mut self.attribution);
         let mut over = Vec::new();
         let told = self.aggregator.event(event, &record, &mut |told| over.push(told));
         let mut spans = Vec::new();
@@ -213,7 +219,11 @@ impl Pipeline {
                 let who = self.who(span.pid, span.process, now_ns);
                 let at = self.end_of(&span);
                 let what = What::Span(span);
-                out(Signal { life: span.life, ..signal(what, span.gpu, at, who, None) });
+                let mut told = Signal { life: span.life, ..signal(what, span.gpu, at, who, None) };
+                if span.kind() == SpanKind::Reset {
+                    told.reset = Some(Arc::new(self.victims.of_reset(span.gpu)));
+                }
+                out(told);
             }
         }
         self.tell_aggregates(over, out);
@@ -266,6 +276,15 @@ fn signal(
     health: Option<Arc<Health>>,
 ) -> Signal {
     let Attributed { process, ambiguous } = who;
-    let life = Life::default();
-    Signal { what, boot_ns: at.boot_ns, unix_ns: at.unix_ns, gpu, life, process, ambiguous, health }
+    Signal {
+        what,
+        boot_ns: at.boot_ns,
+        unix_ns: at.unix_ns,
+        gpu,
+        life: Life::default(),
+        process,
+        ambiguous,
+        health,
+        reset: None,
+    }
 }

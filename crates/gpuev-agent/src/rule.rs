@@ -19,12 +19,14 @@ mod window;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gpuev::Severity;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Problem, Problems};
 use crate::signal::{Signal, What};
+use crate::sink::Limit;
 
 pub use engine::{Engine, EngineStats};
 pub(crate) use variables::Variables;
@@ -148,6 +150,17 @@ impl RuleSet {
     /// The rules.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Rule> {
         self.rules.iter().map(AsRef::as_ref)
+    }
+
+    /// How often people are told of each rule.
+    #[must_use]
+    pub fn limits(&self) -> BTreeMap<String, Limit> {
+        let limit = |rule: &Arc<Rule>| {
+            let count = usize::try_from(rule.notify.count).unwrap_or(usize::MAX);
+            let within = Duration::from_nanos(rule.notify.within_ns);
+            (rule.name.clone(), Limit { count, within })
+        };
+        self.rules.iter().map(limit).collect()
     }
 
     /// The rules as a rule file: what is in force, with every default written out.

@@ -32,6 +32,27 @@ pub struct Signal {
     pub ambiguous: bool,
     /// The GPU's health at that moment, where it was sampled.
     pub health: Option<Arc<Health>>,
+    /// What is known of a reset besides.
+    pub reset: Option<Arc<ResetFacts>>,
+}
+
+/// What is known of a reset besides its event.
+#[derive(Debug, Clone, Default)]
+pub struct ResetFacts {
+    /// The XGMI hive of the GPU: its GPUs are reset together.
+    pub hive: Option<u64>,
+    /// The processes that used the GPU when the reset began, by the number that the driver calls them; `None` where
+    /// nobody saw its begin.
+    pub victims: Option<Vec<Victim>>,
+}
+
+/// A process that used a GPU when that was reset.
+#[derive(Debug, Clone)]
+pub struct Victim {
+    /// The number that the driver calls it.
+    pub pid: u32,
+    /// Who it is, where that is known.
+    pub process: Option<Arc<Process>>,
 }
 
 /// What was noticed.

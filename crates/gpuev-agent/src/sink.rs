@@ -28,6 +28,7 @@ mod message;
 mod mirror;
 mod otlp;
 mod outbox;
+mod people;
 mod rotate;
 mod secret;
 mod settings;
@@ -53,6 +54,7 @@ pub use otlp::OtlpSettings;
 pub use outbox::{
     DeadLetter, Notice, Outbox, OutboxSettings, OutboxStart, Report, SetAside, Stats, SyncPolicy,
 };
+pub use people::Limit;
 pub use settings::{Context, Firing, InvalidSink, Settings};
 pub use sinks::Sinks;
 pub use smtp::{SmtpSettings, Tls};
@@ -107,6 +109,8 @@ pub trait Sink: Send {
 pub enum Order {
     /// The worst first, and of each alert its latest state only.
     Alerts,
+    /// As alerts, those that belong together at once: the receiver is a person.
+    People,
     /// As they came, each of them.
     Records,
     /// As they came, each of them, and nothing before what came earlier: a file or a journal is not reordered.
@@ -165,7 +169,7 @@ pub struct Filter {
     /// Only what is at least so bad: `info`, `warning` or `critical`.
     #[serde(with = "severity_name")]
     pub min_severity: Option<Severity>,
-    /// Also changes of alerts that wake nobody: pending, silenced, held back by the rate limit.
+    /// Also changes of alerts that wake nobody: pending, silenced.
     pub every_change: Option<bool>,
 }
 

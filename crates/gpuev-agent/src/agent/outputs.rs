@@ -60,6 +60,8 @@ impl Outputs {
         let context = sink_context(machine, config, &shared.book, &shared.metrics);
         let sinks = Sinks::start(&config.sinks, context)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
+        let mut sinks = sinks;
+        sinks.set_limits(rules.limits());
         let host = machine.hostname().unwrap_or_default();
         let mut outputs = Self {
             engine: Engine::new(rules, shared.book.clone(), &host),
@@ -127,6 +129,7 @@ impl Outputs {
 
     /// Goes on by other rules and sinks.
     pub(super) fn set(&mut self, config: &Config, rules: RuleSet) {
+        self.sinks.set_limits(rules.limits());
         self.changes.extend(self.engine.replace_rules(rules, Anchor::now().unix_ns));
         self.tell_changes();
         if let Err(error) = self.sinks.reload(&config.sinks) {

@@ -1,6 +1,6 @@
 //! The book of alerts: those that are not over, those of late, silences, and who was told.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gpuev::{Error, ErrorKind, Result};
@@ -37,8 +37,6 @@ pub struct BookStats {
     pub silences: usize,
     /// Alerts that could not begin because there were too many.
     pub refused: u64,
-    /// Times that nobody was told at once because the rule had told enough; it is told when it may.
-    pub held_back: u64,
 }
 
 /// What is in the book.
@@ -47,12 +45,9 @@ pub(crate) struct Alerts {
     live: BTreeMap<u64, Live>,
     ended: VecDeque<Arc<Alert>>,
     silences: Vec<Silence>,
-    /// When each rule told somebody, within its limit's time.
-    told: HashMap<String, VecDeque<i64>>,
     /// Alerts and silences that there ever were.
     serial: u64,
     refused: u64,
-    held_back: u64,
     changes: Vec<AlertChange>,
 }
 
@@ -62,7 +57,6 @@ pub(crate) struct SavedBook {
     live: Vec<Live>,
     ended: Vec<Arc<Alert>>,
     silences: Vec<Silence>,
-    told: BTreeMap<String, Vec<i64>>,
     serial: u64,
 }
 
@@ -164,7 +158,6 @@ impl Book {
             firing,
             silences: alerts.silences.len(),
             refused: alerts.refused,
-            held_back: alerts.held_back,
         }
     }
 
@@ -190,9 +183,15 @@ impl Alerts {
     }
 
     /// One more signal of an alert.
-    pub(crate) fn matched(&mut self, fingerprint: u64, weight: u64, variables: &Variables<'_>) {
+    pub(crate) fn matched(
+        &mut self,
+        fingerprint: u64,
+        rule: &Rule,
+        weight: u64,
+        variables: &Variables<'_>,
+    ) {
         let Some(live) = self.live.get_mut(&fingerprint) else { return };
-        live.matched(weight, variables);
+        live.matched(rule, weight, variables);
         if live.alert.revision == 0 {
             self.changes.push(live.change(false, variables.signal().unix_ns));
         }
@@ -200,11 +199,10 @@ impl Alerts {
 
     /// An alert begins to fire.
     pub(crate) fn fire(&mut self, fingerprint: u64, unix_ns: i64) {
-        let Self { live, told, changes, held_back, .. } = self;
+        let Self { live, changes, .. } = self;
         let Some(live) = live.get_mut(&fingerprint) else { return };
         live.fire(unix_ns);
-        let notify = live.is_to_be_told() && may_tell(told, live, unix_ns);
-        *held_back += u64::from(live.is_to_be_told() && !notify);
+        let notify = live.is_to_be_told();
         changes.push(live.change(notify, unix_ns));
     }
 
@@ -232,12 +230,11 @@ impl Alerts {
 
     /// Looks what time has changed: silences that ended, people who can be told now or are to be told again.
     pub(crate) fn review(&mut self, unix_ns: i64) {
-        let Self { live, silences, told, changes, .. } = self;
+        let Self { live, silences, changes, .. } = self;
         silences.retain(|silence| silence.what.until_unix_ns > unix_ns);
         for live in live.values_mut() {
             let silenced = live.set_silenced(covered(silences, &live.alert));
-            let due = live.is_to_be_told() || live.is_to_be_told_again(unix_ns);
-            let notify = due && may_tell(told, live, unix_ns);
+            let notify = live.is_to_be_told() || live.is_to_be_told_again(unix_ns);
             if notify || silenced || live.count_is_news(unix_ns) {
                 changes.push(live.change(notify, unix_ns));
             }
@@ -259,14 +256,10 @@ impl Alerts {
     }
 
     pub(crate) fn save(&self) -> SavedBook {
-        let told = |(rule, times): (&String, &VecDeque<i64>)| {
-            (rule.clone(), times.iter().copied().collect())
-        };
         SavedBook {
             live: self.live.values().cloned().collect(),
             ended: self.ended.iter().cloned().collect(),
             silences: self.silences.clone(),
-            told: self.told.iter().map(told).collect(),
             serial: self.serial,
         }
     }
@@ -276,26 +269,12 @@ impl Alerts {
         self.live = alerts.map(|live| (live.fingerprint, live)).collect();
         self.ended = saved.ended.into_iter().take(MOST_ENDED).collect();
         self.silences = saved.silences.into_iter().take(MOST_SILENCES).collect();
-        self.told = saved.told.into_iter().map(|(rule, times)| (rule, times.into())).collect();
         self.serial = saved.serial;
     }
 }
 
 fn covered(silences: &[Silence], alert: &Alert) -> bool {
     silences.iter().any(|silence| silence.what.covers(&alert.labels))
-}
-
-/// Whether the alert's rule may tell somebody now; if so, that counts.
-fn may_tell(told: &mut HashMap<String, VecDeque<i64>>, live: &Live, unix_ns: i64) -> bool {
-    let times = told.entry(live.alert.rule.clone()).or_default();
-    let within = i64::try_from(live.limit.within_ns).unwrap_or(i64::MAX);
-    // A clock that was set back leaves times that are to come: they are as good as gone.
-    times.retain(|at| *at <= unix_ns && unix_ns - at < within);
-    let may = u64::try_from(times.len()).unwrap_or(u64::MAX) < live.limit.count;
-    if may {
-        times.push_back(unix_ns);
-    }
-    may
 }
 
 fn check(what: &NewSilence, now_unix_ns: i64) -> Result<()> {

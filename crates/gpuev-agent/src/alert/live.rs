@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rule::{NotifyLimit, Variables};
+use crate::rule::{Rule, Variables};
 
 use super::book::Subject;
+use super::group::Group;
 use super::{Alert, AlertChange, AlertState, Resolution, summary};
 
 /// A running count is told to those who look at every change so often at most.
@@ -29,7 +30,6 @@ pub(crate) struct Live {
     changed_unix_ns: i64,
     example_unix_ns: i64,
     count_told: u64,
-    pub(super) limit: NotifyLimit,
     remind_ns: Option<u64>,
     summary: String,
 }
@@ -56,6 +56,8 @@ impl Live {
             resolved_by: None,
             acknowledged_by: None,
             silenced: false,
+            group: String::new(),
+            victims: Vec::new(),
             example: String::new(),
         };
         let told_unix_ns = started_unix_ns;
@@ -67,14 +69,13 @@ impl Live {
             changed_unix_ns: started_unix_ns,
             example_unix_ns: i64::MIN,
             count_told: 0,
-            limit: rule.notify,
             remind_ns: rule.remind_ns,
             summary: rule.summary.clone(),
         }
     }
 
     /// One more signal of it.
-    pub(super) fn matched(&mut self, weight: u64, variables: &Variables<'_>) {
+    pub(super) fn matched(&mut self, rule: &Rule, weight: u64, variables: &Variables<'_>) {
         let unix_ns = variables.signal().unix_ns;
         let alert = Arc::make_mut(&mut self.alert);
         alert.count = alert.count.saturating_add(weight);
@@ -86,6 +87,8 @@ impl Live {
             if alert.example.len() > LONGEST_EXAMPLE {
                 alert.example.clear();
             }
+            let group = Group::of(rule, variables);
+            (alert.group, alert.victims) = (group.key, group.victims);
             alert.summary = summary::fill(&self.summary, &alert.labels, alert.count, variables);
         }
     }

@@ -240,7 +240,7 @@ fn sinks(sinks: &[Stats]) -> Vec<Family> {
             s.missed
         }),
     ];
-    let gauges: [(&str, Option<&str>, &str, Read); 4] = [
+    let gauges: [(&str, Option<&str>, &str, Read); 5] = [
         ("gpuev_sink_waiting_messages", None, "Messages that wait for a sink.", |s| s.waiting),
         ("gpuev_sink_queue_bytes", Some("bytes"), "Memory that they take.", |s| s.memory_bytes),
         (
@@ -248,6 +248,12 @@ fn sinks(sinks: &[Stats]) -> Vec<Family> {
             None,
             "Of these, messages that the receiver answered with an error.",
             |s| s.set_aside,
+        ),
+        (
+            "gpuev_sink_held_back_messages",
+            None,
+            "Of these, messages that wait for a summary, as people were told enough of their rules.",
+            |s| s.held_back,
         ),
         ("gpuev_sink_failing", None, "1 while a sink cannot reach its receiver.", |s| {
             u64::from(s.failing.is_some())

@@ -4,8 +4,10 @@ use std::fmt::{self, Write};
 
 use gpuev::Life;
 use gpuev::message::Printable;
+use gpuev::process::Process;
+use gpuev::span::{Span, SpanData};
 
-use crate::signal::{Signal, What};
+use crate::signal::{Signal, Victim, What};
 
 /// One of the labels that group a rule's signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +21,11 @@ pub(super) enum Grouping {
     Block,
     Kind,
     Cause,
+    Reset,
 }
 
 impl Grouping {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Gpu,
         Self::Pid,
         Self::Process,
@@ -32,6 +35,7 @@ impl Grouping {
         Self::Block,
         Self::Kind,
         Self::Cause,
+        Self::Reset,
     ];
 
     /// The label's name.
@@ -46,6 +50,7 @@ impl Grouping {
             Self::Block => "block",
             Self::Kind => "kind",
             Self::Cause => "cause",
+            Self::Reset => "reset",
         }
     }
 
@@ -78,6 +83,12 @@ impl Grouping {
             },
             Self::Cause => match &signal.what {
                 What::Gap(gap) => out.write_str(gap.cause.name()),
+                _ => Ok(()),
+            },
+            Self::Reset => match &signal.what {
+                What::Span(Span { data: SpanData::Reset { sequence, .. }, .. }) => {
+                    write!(out, "{sequence}")
+                }
                 _ => Ok(()),
             },
         }
@@ -123,7 +134,28 @@ fn write_process(signal: &Signal, out: &mut impl Write) -> fmt::Result {
 
 /// The narrowest thing that somebody submitted: batch job, pod, container, unit.
 fn write_job(signal: &Signal, out: &mut impl Write) -> fmt::Result {
-    let Some(process) = &signal.process else { return Ok(()) };
+    signal.process.as_ref().map_or(Ok(()), |process| write_job_of(process, out))
+}
+
+/// A process that was hit, for people.
+pub(super) fn victim(victim: &Victim) -> String {
+    let Some(process) = &victim.process else { return format!("pid {}", victim.pid) };
+    let mut text = String::new();
+    if let Some(name) = process.name.bytes() {
+        let _infallible = write!(text, "{} ", Printable(name));
+    }
+    let _infallible = write!(text, "(pid {}", process.pid);
+    let mut job = String::new();
+    let _infallible = write_job_of(process, &mut job);
+    let parts = [process.user.as_deref().unwrap_or_default(), &job];
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        let _infallible = write!(text, ", {part}");
+    }
+    text.push(')');
+    text
+}
+
+fn write_job_of(process: &Process, out: &mut impl Write) -> fmt::Result {
     let belongs = &process.attribution;
     if let Some(task) = &belongs.slurm {
         write!(out, "slurm:{}", task.job)

@@ -43,6 +43,8 @@ const OWN_LABELS: [&str; 4] = ["rule", "severity", "host", "gpu"];
 
 /// Placeholders of a summary beside labels and variables.
 const COUNT: &str = "count";
+/// How long a span took, with its unit.
+const DURATION: &str = "duration";
 
 /// Quiet for so long ends an alert where the rule does not say.
 const QUIET_NS: u64 = 600_000_000_000;
@@ -284,6 +286,7 @@ fn summary(
     let mut names: Vec<&str> = groupings.into_iter().chain(OWN_LABELS).chain([COUNT]).collect();
     names.extend(labels.keys().map(String::as_str));
     names.extend(NAMES);
+    names.push(DURATION);
     for name in crate::alert::placeholders(&summary.text) {
         if !names.contains(&name) {
             let what = format!("the summary has no {{{name}}}");

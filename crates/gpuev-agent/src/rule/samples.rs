@@ -73,6 +73,7 @@ fn all() -> Vec<Signal> {
         process: None,
         ambiguous: false,
         health: Some(Arc::new(Health::default())),
+        reset: None,
     };
     events.into_iter().chain(spans).chain(others).map(signal).collect()
 }

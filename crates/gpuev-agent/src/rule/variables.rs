@@ -3,9 +3,12 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cel::objects::{Key, Map};
 use cel::{Context, Value};
+
+use gpuev::message::Printable;
 
 use crate::signal::Signal;
 
@@ -70,6 +73,8 @@ pub(super) const NAMES: &[&str] = &[
     "duration_ns",
     "outcome",
     "across_gap",
+    "hive",
+    "victims",
     "cause",
     "block",
     "kind",
@@ -135,8 +140,42 @@ impl<'a> Variables<'a> {
         self.signal
     }
 
-    /// The value of `name`, which may have dots, as text for people.
+    /// The value of `name`, which may have dots, as text for people: nothing in it moves a cursor or breaks a line.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
+        let text = match name {
+            "duration" => self.duration()?,
+            "victims" => self.victims()?,
+            _ => self.plain_text(name)?,
+        };
+        Some(Printable(text.as_bytes()).to_string())
+    }
+
+    /// How long a span took, in the unit that people read.
+    fn duration(&self) -> Option<String> {
+        let ns = self.json().get("duration_ns")?.as_u64()?;
+        let seconds = Duration::from_nanos(ns).as_secs_f64();
+        Some(match ns {
+            0..1_000_000 => format!("{:.0} us", seconds * 1e6),
+            1_000_000..1_000_000_000 => format!("{:.0} ms", seconds * 1e3),
+            _ if seconds < 60.0 => format!("{seconds:.1} s"),
+            _ => format!("{seconds:.0} s"),
+        })
+    }
+
+    /// Who was hit: names and numbers, with their jobs.
+    fn victims(&self) -> Option<String> {
+        let victims = self.victim_list()?;
+        if victims.is_empty() { Some("no process".to_owned()) } else { Some(victims.join(", ")) }
+    }
+
+    /// The same one by one; `None` where nobody can know.
+    pub(crate) fn victim_list(&self) -> Option<Vec<String>> {
+        let facts = self.signal.reset.as_ref()?;
+        let victims = facts.victims.as_ref()?.iter();
+        Some(victims.map(super::group::victim).collect())
+    }
+
+    fn plain_text(&self, name: &str) -> Option<String> {
         // Of a thread whose process is not known there is the thread.
         let instead = match name {
             "process" => Some("thread"),

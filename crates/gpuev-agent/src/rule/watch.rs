@@ -224,7 +224,7 @@ impl Watch {
             }
             group.life = Life::Pending;
         }
-        alerts.matched(fingerprint, weight, &case.variables);
+        alerts.matched(fingerprint, rule, weight, &case.variables);
         if group.life == Life::Pending && group.held_ns - group.since_ns >= rule.for_ns {
             group.life = Life::Firing;
             alerts.fire(fingerprint, signal.unix_ns);

@@ -3,7 +3,7 @@
 use gpuev::json::{self, Object};
 use gpuev::time::Rfc3339;
 
-use super::{Aggregate, GpuChange, RasIncrease, Signal, What};
+use super::{Aggregate, GpuChange, RasIncrease, Signal, Victim, What};
 
 impl Signal {
     /// Appends the signal as one JSON object, without a newline: the record of `docs/event-schema.md` with
@@ -56,10 +56,35 @@ impl Signal {
         if self.ambiguous {
             more("ambiguous", &|out| out.push_str("true"));
         }
+        if let Some(facts) = &self.reset {
+            if let Some(hive) = facts.hive {
+                more("hive", &|out| out.push_str(&format!("\"{hive:016x}\"")));
+            }
+            if let Some(victims) = &facts.victims {
+                more("victims", &|out| write_victims(out, victims));
+            }
+        }
         if let Some(health) = &self.health {
             more("health", &|out| json::write_health(out, health));
         }
     }
+}
+
+/// Processes with their numbers, and who they are where that is known.
+fn write_victims(out: &mut String, victims: &[Victim]) {
+    out.push('[');
+    for (index, victim) in victims.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let mut object = Object::nested(out);
+        object.number("pid", victim.pid);
+        if let Some(process) = &victim.process {
+            object.value("job", |out| json::write_process(out, process));
+        }
+        object.end();
+    }
+    out.push(']');
 }
 
 fn ras_errors(object: &mut Object<'_>, ras: &RasIncrease) {

@@ -70,6 +70,7 @@ impl Signal {
             process: None,
             ambiguous: false,
             health: None,
+            reset: None,
         })
     }
 }

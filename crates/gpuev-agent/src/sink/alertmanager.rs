@@ -5,7 +5,7 @@
 //! sent with the time when it ended. An agent that dies leaves no alert behind for ever, and one that comes
 //! back says what still holds. What is sent twice is the same alert to Alertmanager: labels tell them apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use super::{Failure, Filter, Sink};
 use crate::alert::{Alert, AlertState};
 use crate::quantity::Period;
 
+/// Alerts whose first telling is remembered.
+const MOST_TOLD: usize = 4096;
 /// Alerts in one request, at most.
 const BATCH: usize = 64;
 
@@ -33,6 +35,10 @@ pub struct AlertmanagerSettings {
     /// How often alerts that fire are sent again.
     #[serde(default = "resend")]
     pub resend: Period,
+    /// How long an alert fires at least, from when Alertmanager hears of it: one that is over before its `group_wait`
+    /// would tell nobody.
+    #[serde(default = "fires_at_least")]
+    pub fires_at_least: Period,
     /// Labels for every alert, such as the cluster's name.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -49,6 +55,10 @@ pub struct AlertmanagerSettings {
 
 const fn resend() -> Period {
     Period::from_secs(60)
+}
+
+const fn fires_at_least() -> Period {
+    Period::from_secs(300)
 }
 
 impl SinkSettings for AlertmanagerSettings {
@@ -78,6 +88,7 @@ impl SinkSettings for AlertmanagerSettings {
             settings: self.clone(),
             firing: context.firing.clone(),
             least,
+            told: VecDeque::new(),
         }))
     }
 }
@@ -87,6 +98,8 @@ struct Alertmanager {
     settings: AlertmanagerSettings,
     firing: Firing,
     least: Severity,
+    /// Since when Alertmanager knows of alerts, of the latest of them.
+    told: VecDeque<(String, i64)>,
 }
 
 /// An alert as Alertmanager takes it.
@@ -124,14 +137,28 @@ impl Alertmanager {
         }
     }
 
+    /// One that is over ends when it did, and not before Alertmanager has had time to tell of it: an end in the future
+    /// is what it waits for by itself.
     fn ends_unix_ns(&self, alert: &Alert) -> i64 {
-        match (alert.state, alert.resolved_unix_ns) {
-            (AlertState::Resolved, Some(ended)) => ended,
-            (AlertState::Resolved, None) => alert.last_unix_ns,
-            _ => {
-                let ahead = self.settings.resend.as_nanos().saturating_mul(4);
-                let ahead = i64::try_from(ahead).unwrap_or(i64::MAX);
-                Anchor::now().unix_ns.saturating_add(ahead)
+        let after = |from: i64, period: Period, times: u64| {
+            let ns = i64::try_from(period.as_nanos().saturating_mul(times)).unwrap_or(i64::MAX);
+            from.saturating_add(ns)
+        };
+        let now = Anchor::now().unix_ns;
+        if alert.state != AlertState::Resolved {
+            return after(now, self.settings.resend, 4);
+        }
+        let ended = alert.resolved_unix_ns.unwrap_or(alert.last_unix_ns);
+        let known = self.told.iter().find(|(id, _)| *id == alert.id).map(|(_, since)| *since);
+        ended.max(after(known.unwrap_or(now), self.settings.fires_at_least, 1))
+    }
+
+    /// Alertmanager knows of this alert since then.
+    fn note_told(&mut self, alert: &Alert, since_unix_ns: i64) {
+        if alert.state == AlertState::Firing && !self.told.iter().any(|(id, _)| *id == alert.id) {
+            self.told.push_back((alert.id.clone(), since_unix_ns));
+            if self.told.len() > MOST_TOLD {
+                self.told.pop_front();
             }
         }
     }
@@ -160,14 +187,18 @@ impl Sink for Alertmanager {
     }
 
     fn deliver(&mut self, batch: &[Message]) -> Result<usize, Failure> {
-        let mut alerts: Vec<Posted> = Vec::with_capacity(batch.len());
+        let mut alerts: Vec<Alert> = Vec::with_capacity(batch.len());
         for message in batch.iter().filter(|message| message.kind == Kind::Alert) {
             let Some(alert) = message.alert() else {
                 return Err(Failure::Refused("it is not an alert".to_owned()));
             };
-            alerts.push(self.posted(&alert));
+            alerts.push(alert);
         }
-        self.post(&alerts).map(|()| 0)
+        let posted: Vec<Posted> = alerts.iter().map(|alert| self.posted(alert)).collect();
+        self.post(&posted)?;
+        let now = Anchor::now().unix_ns;
+        alerts.iter().for_each(|alert| self.note_told(alert, now));
+        Ok(0)
     }
 
     fn upkeep_every(&self) -> Option<Duration> {
@@ -180,8 +211,16 @@ impl Sink for Alertmanager {
             let fires = alert.state == AlertState::Firing && !alert.silenced;
             fires && alert.severity >= self.least
         });
-        let alerts: Vec<Posted> = told.map(|alert| self.posted(alert)).collect();
-        alerts.chunks(BATCH).try_for_each(|alerts| self.post(alerts))
+        let told: Vec<&Arc<Alert>> = told.collect();
+        for alerts in told.chunks(BATCH) {
+            let posted: Vec<Posted> = alerts.iter().map(|alert| self.posted(alert)).collect();
+            self.post(&posted)?;
+        }
+        // What is not known yet was told by an earlier run.
+        for alert in told {
+            self.note_told(alert, alert.fired_unix_ns.unwrap_or(alert.started_unix_ns));
+        }
+        Ok(())
     }
 }
 

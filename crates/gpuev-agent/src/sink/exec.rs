@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::message::Message;
 use super::outbox::OutboxSettings;
+use super::people::{MOST, as_one};
 use super::settings::{Context, SinkSettings};
-use super::{Failure, Filter, Sink};
+use super::{Failure, Filter, Order, Sink};
 use crate::quantity::Period;
 
 /// What is read of the program's output; the rest is thrown away.
@@ -84,8 +85,16 @@ struct Exec {
 }
 
 impl Sink for Exec {
+    fn order(&self) -> Order {
+        Order::People
+    }
+
+    fn batch(&self) -> usize {
+        MOST
+    }
+
     fn deliver(&mut self, batch: &[Message]) -> Result<usize, Failure> {
-        for message in batch {
+        if let Some(message) = &as_one(batch) {
             self.run(message)?;
         }
         Ok(0)

@@ -164,7 +164,7 @@ impl Sink for Journald {
 fn entry(message: &Message) -> Vec<u8> {
     let record: Value = serde_json::from_str(&message.json).unwrap_or_default();
     let mut out = Vec::with_capacity(message.json.len() + 512);
-    let priority = match message.severity {
+    let priority = match message.severity_now() {
         Severity::Critical => "2",
         Severity::Warning => "4",
         Severity::Info => "6",

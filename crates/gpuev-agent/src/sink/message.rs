@@ -9,6 +9,7 @@ use gpuev::time::{Anchor, Rfc3339};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::people::Limit;
 use crate::alert::{Alert, AlertChange, AlertState};
 use crate::signal::Signal;
 
@@ -91,6 +92,8 @@ pub struct Message {
     pub json: Arc<str>,
     /// Of which alert it tells, where it does.
     pub alert: Option<Told>,
+    /// How often people are told of its rule, where the rule says so.
+    pub(super) limit: Option<Limit>,
 }
 
 /// Which state of which alert a message tells of.
@@ -100,6 +103,24 @@ pub struct Told {
     pub id: Arc<str>,
     /// The revision of it.
     pub revision: u64,
+    /// Where it is in its life.
+    pub state: AlertState,
+    /// What it belongs to: [`Alert::group`].
+    pub group: Arc<str>,
+    /// The rule that found it.
+    pub rule: Arc<str>,
+}
+
+impl Told {
+    fn of(alert: &Alert) -> Self {
+        Self {
+            id: alert.id.as_str().into(),
+            revision: alert.revision,
+            state: alert.state,
+            group: alert.group.as_str().into(),
+            rule: alert.rule.as_str().into(),
+        }
+    }
 }
 
 impl Message {
@@ -114,7 +135,8 @@ impl Message {
             notify: change.notify && alert.state != AlertState::Pending,
             unix_ns: changed_unix_ns(alert),
             json: alert_json(alert, change.kept).into(),
-            alert: Some(Told { id: alert.id.as_str().into(), revision: alert.revision }),
+            alert: Some(Told::of(alert)),
+            limit: None,
         }
     }
 
@@ -127,10 +149,16 @@ impl Message {
         unix_ns: i64,
         json: Arc<str>,
     ) -> Self {
-        let mut message = Self { id, kind, severity, notify, unix_ns, json, alert: None };
-        let alert = message.alert();
-        message.alert = alert.map(|alert| Told { id: alert.id.into(), revision: alert.revision });
+        let mut message =
+            Self { id, kind, severity, notify, unix_ns, json, alert: None, limit: None };
+        message.alert = message.alert().as_ref().map(Told::of);
         message
+    }
+
+    /// How bad it is at the moment: an alert that does not fire yet, or is over, is for who wants to know.
+    pub(super) fn severity_now(&self) -> Severity {
+        let fires = |told: &Told| told.state == AlertState::Firing;
+        if self.alert.as_ref().is_none_or(fires) { self.severity } else { Severity::Info }
     }
 
     pub(super) fn alert_id(&self) -> Option<&Arc<str>> {
@@ -236,6 +264,7 @@ impl Numbering {
             unix_ns: signal.unix_ns,
             json: json.into(),
             alert: None,
+            limit: None,
         }
     }
 
@@ -258,6 +287,7 @@ impl Numbering {
             unix_ns,
             json: json.into(),
             alert: None,
+            limit: None,
         }
     }
 

@@ -165,7 +165,7 @@ fn scope() -> Value {
 /// OpenTelemetry's numbers of severities: 9 to 12 is INFO, 13 to 16 WARN, 17 to 20 ERROR.
 fn log_record(message: &Message) -> Value {
     let record: Value = serde_json::from_str(&message.json).unwrap_or_default();
-    let number = match message.severity {
+    let number = match message.severity_now() {
         Severity::Critical => 17,
         Severity::Warning => 13,
         Severity::Info => 9,

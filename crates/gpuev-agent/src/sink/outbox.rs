@@ -115,7 +115,9 @@ pub struct Stats {
     pub waiting: u64,
     /// Of these, the messages that the receiver answered with an error and that are tried again.
     pub set_aside: u64,
-    /// Some of these.
+    /// Messages that are held back until people may be told of their rules again, then as one summary.
+    pub held_back: u64,
+    /// Some of those that are set aside.
     pub set_aside_messages: Vec<SetAside>,
     /// The latest dead letters.
     pub last_dead_letters: Vec<DeadLetter>,
@@ -433,6 +435,7 @@ impl Shared {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let queue = lock(&self.queue);
         let (waiting, bytes, aside) = (queue.len(), queue.bytes(), queue.aside(NAMED));
+        let held_back = number(queue.held());
         drop(queue);
         let counts = &self.counts;
         Stats {
@@ -447,6 +450,7 @@ impl Shared {
             lost: read(&counts.lost),
             waiting: number(waiting),
             set_aside: number(aside.1),
+            held_back,
             set_aside_messages: aside.0,
             last_dead_letters: lock(&self.last_dead_letters).iter().cloned().collect(),
             memory_bytes: number(bytes),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::message::{Kind, Message, Numbering, kind_of};
 use super::mirror::{Mirror, MirrorStats};
 use super::outbox::{Outbox, OutboxStart, Stats, SyncPolicy};
+use super::people::Limit;
 use super::settings::{Context, InvalidSink, Plan, Settings};
 use super::{Filter, Sink};
 use crate::alert::AlertChange;
@@ -25,6 +26,8 @@ pub struct Sinks {
     running: BTreeMap<String, Running>,
     /// Where what waits is kept, once a sink wants that.
     mirror: Option<Arc<Mirror>>,
+    /// How often people are told of each rule.
+    limits: BTreeMap<String, Limit>,
 }
 
 struct Running {
@@ -40,7 +43,13 @@ impl Sinks {
     /// One of them cannot be built or started; none runs then.
     pub fn start(settings: &Settings, context: Context) -> Result<Self, InvalidSink> {
         let numbering = Arc::new(Numbering::new());
-        let mut sinks = Self { context, numbering, running: BTreeMap::new(), mirror: None };
+        let mut sinks = Self {
+            context,
+            numbering,
+            running: BTreeMap::new(),
+            mirror: None,
+            limits: BTreeMap::new(),
+        };
         sinks.reload(settings)?;
         Ok(sinks)
     }
@@ -127,13 +136,18 @@ impl Sinks {
         }
     }
 
+    /// How often people are told of each rule from now on.
+    pub fn set_limits(&mut self, limits: BTreeMap<String, Limit>) {
+        self.limits = limits;
+    }
+
     /// Hands a change of an alert to the sinks that want it.
     pub fn change(&self, change: &AlertChange) {
         let severity = change.alert.severity;
         let mut message = None;
         for running in self.running.values() {
             if running.filter.wants(Kind::Alert, severity) {
-                let message = message.get_or_insert_with(|| Message::of_change(change));
+                let message = message.get_or_insert_with(|| self.message_of(change));
                 if running.filter.takes(message) {
                     running.outbox.offer(message);
                 }
@@ -144,7 +158,7 @@ impl Sinks {
     /// Hands changes that an earlier run told of, and that a crash may have kept from the disk, to the sinks that promise.
     /// They come under their old ids, and not where they are known to be delivered.
     pub fn change_again(&self, changes: &[AlertChange]) {
-        let messages: Vec<Message> = changes.iter().map(Message::of_change).collect();
+        let messages: Vec<Message> = changes.iter().map(|change| self.message_of(change)).collect();
         for running in self.running.values().filter(|running| running.outbox.is_kept()) {
             let filter = &running.filter;
             let takes = |message: &&Message| {
@@ -152,6 +166,11 @@ impl Sinks {
             };
             messages.iter().filter(takes).for_each(|message| running.outbox.offer(message));
         }
+    }
+
+    fn message_of(&self, change: &AlertChange) -> Message {
+        let limit = self.limits.get(&change.alert.rule).copied();
+        Message { limit, ..Message::of_change(change) }
     }
 
     /// Whether all that was promised is on disk, or with its receiver.

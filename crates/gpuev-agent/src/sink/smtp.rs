@@ -13,9 +13,10 @@ use serde_json::Value;
 
 use super::message::Message;
 use super::outbox::OutboxSettings;
+use super::people::{MOST, as_one};
 use super::secret::Secret;
 use super::settings::{Context, SinkSettings};
-use super::{Failure, Filter, Sink};
+use super::{Failure, Filter, Order, Sink};
 use crate::quantity::Period;
 use session::{Server, Trouble};
 
@@ -143,8 +144,16 @@ impl Smtp {
 }
 
 impl Sink for Smtp {
+    fn order(&self) -> Order {
+        Order::People
+    }
+
+    fn batch(&self) -> usize {
+        MOST
+    }
+
     fn deliver(&mut self, batch: &[Message]) -> Result<usize, Failure> {
-        for message in batch {
+        if let Some(message) = &as_one(batch) {
             let sent = self.mail(message);
             let SmtpSettings { host, .. } = &self.settings;
             let port = self.settings.port();

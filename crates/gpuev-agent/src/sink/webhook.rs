@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
@@ -15,10 +16,12 @@ use serde_json::Value as Json;
 use super::http::{Client, HttpSettings, check_url};
 use super::message::{Message, Numbering};
 use super::outbox::OutboxSettings;
+use super::people::{MOST, as_one, group_state};
 use super::secret::Secret;
-use super::settings::{Context, SinkSettings};
+use super::settings::{Context, Firing, SinkSettings};
 use super::words::Words;
-use super::{Failure, Filter, Sink};
+use super::{Failure, Filter, Order, Sink};
+use crate::alert::{Alert, AlertState};
 
 /// Where PagerDuty takes events, for its ready template.
 const PAGERDUTY: &str = "https://events.pagerduty.com/v2/enqueue";
@@ -118,6 +121,7 @@ impl SinkSettings for WebhookSettings {
             template: template(text, self.content_type.contains("json"))?,
             settings: self.clone(),
             host: context.host.clone(),
+            firing: context.firing.clone(),
         };
         check_url(&webhook.url()?)?;
         webhook.try_template()?;
@@ -154,9 +158,15 @@ struct Webhook {
     settings: WebhookSettings,
     template: Environment<'static>,
     host: String,
+    firing: Firing,
 }
 
 impl Webhook {
+    /// Chats and pagers; what reads JSON gets each alert.
+    fn is_for_people(&self) -> bool {
+        self.settings.template_file.is_none() && self.settings.template != Ready::Json
+    }
+
     /// Read each time where it is in a file: it may be changed while the agent runs.
     fn url(&self) -> Result<String, String> {
         match (&self.settings.url, &self.settings.url_file) {
@@ -178,7 +188,11 @@ impl Webhook {
 
     fn body(&self, message: &Message, secret: Option<&str>) -> Result<String, String> {
         let record: Json = serde_json::from_str(&message.json).map_err(|e| e.to_string())?;
-        let values = values(message, &record, &self.host, secret);
+        let state = group_state(message, |group| {
+            let fires = |alert: &Arc<Alert>| alert.state == AlertState::Firing && !alert.silenced;
+            (self.firing)().iter().any(|alert| fires(alert) && alert.group == group)
+        });
+        let values = values(message, &record, (&self.host, secret, state));
         let template = self.template.get_template("webhook").map_err(|e| e.to_string())?;
         let body = template.render(values).map_err(|error| format!("its template: {error:#}"))?;
         if self.settings.content_type.contains("json") {
@@ -196,10 +210,16 @@ impl Webhook {
 }
 
 /// What templates may use. `docs/sinks.md` lists it.
-fn values(message: &Message, record: &Json, host: &str, secret: Option<&str>) -> Value {
+fn values(
+    message: &Message,
+    record: &Json,
+    (host, secret, group_state): (&str, Option<&str>, Json),
+) -> Value {
+    let group = message.alert.as_ref().map(|alert| format!("{host}/{}", alert.group));
     let Words { key, state, headline, summary, action, details, labels, colour } =
         Words::of(message, record, host);
     context! {
+        group, group_state => Value::from(Serde(&group_state)),
         id => &*message.id, key, host, secret, state, headline, summary, action, details, colour,
         kind => message.kind.name(),
         severity => message.severity.name(),
@@ -209,8 +229,16 @@ fn values(message: &Message, record: &Json, host: &str, secret: Option<&str>) ->
 }
 
 impl Sink for Webhook {
+    fn order(&self) -> Order {
+        if self.is_for_people() { Order::People } else { Order::Alerts }
+    }
+
+    fn batch(&self) -> usize {
+        if self.is_for_people() { MOST } else { 1 }
+    }
+
     fn deliver(&mut self, batch: &[Message]) -> Result<usize, Failure> {
-        for message in batch {
+        if let Some(message) = &as_one(batch) {
             let url = self.url().map_err(Failure::unreachable)?;
             let secret = self.secret().map_err(Failure::unreachable)?;
             let body = self.body(message, secret.as_deref()).map_err(Failure::Refused)?;

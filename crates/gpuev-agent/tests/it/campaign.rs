@@ -47,17 +47,17 @@ fn faults() -> Vec<Fault> {
             hot(stage, gpu, 12);
         }),
         fault("temperature-critical", &[], Quiet, critical_temperature),
-        fault("gpu-reset", &["gpu-was-reset"], Opposite, |stage, gpu, _| {
-            reset(stage, gpu, 1, 5 * SECOND);
+        fault("gpu-reset", &[], Quiet, |stage, gpu, _| {
+            reset(stage, gpu, 1, Some(ResetCause::JobHang), 5 * SECOND);
         }),
-        fault("gpu-was-reset", &["gpu-reset"], Quiet, |stage, gpu, _| {
-            reset(stage, gpu, 1, 5 * SECOND);
+        fault("gpu-reset-by-user", &[], Quiet, |stage, gpu, _| {
+            reset(stage, gpu, 4, Some(ResetCause::UserTrigger), 5 * SECOND);
         }),
-        fault("reset-unfinished", &["gpu-reset", "gpu-was-reset"], Opposite, |stage, gpu, _| {
-            reset(stage, gpu, 1, 3 * MINUTE);
+        fault("reset-unfinished", &["gpu-reset"], Opposite, |stage, gpu, _| {
+            reset(stage, gpu, 1, None, 3 * MINUTE);
         }),
-        fault("reset-loop", &["gpu-reset", "gpu-was-reset"], Quiet, |stage, gpu, _| {
-            reset(stage, gpu, 3, 5 * SECOND);
+        fault("reset-loop", &["gpu-reset"], Quiet, |stage, gpu, _| {
+            reset(stage, gpu, 3, Some(ResetCause::JobHang), 5 * SECOND);
         }),
         fault("gpu-lost", &[], Opposite, |stage, gpu, _| {
             stage.gap(gpu, GapCause::GpuRemoved);
@@ -135,9 +135,8 @@ fn critical_temperature(stage: &mut Stage, gpu: usize, _: u32) {
     }
 }
 
-fn reset(stage: &mut Stage, gpu: usize, times: u32, down_ns: u64) {
+fn reset(stage: &mut Stage, gpu: usize, times: u32, cause: Option<ResetCause>, down_ns: u64) {
     for sequence in 1..=times {
-        let cause = Some(ResetCause::JobHang);
         stage.emit(gpu, &DriverEvent::PreReset { sequence, cause });
         stage.pass(down_ns);
         stage.emit(gpu, &DriverEvent::PostReset { sequence, cause: None });
@@ -241,6 +240,51 @@ fn what_mends_itself_in_time_wakes_nobody() {
     assert!(stage.fired().is_empty(), "{:?}", stage.fired());
 }
 
+/// One reset is one alert: with its cause, how long it took, and whom it hit.
+#[test]
+fn a_reset_tells_its_cause_its_length_and_its_victims() {
+    let mut stage = Stage::new(1);
+    let comm = || Comm::new("train\u{1b}[2J");
+    stage.emit(0, &DriverEvent::ProcessStart { pid: 4242.into(), comm: comm() });
+    stage.emit(0, &DriverEvent::ProcessStart { pid: 7.into(), comm: Comm::new("gone") });
+    stage.emit(0, &DriverEvent::ProcessEnd { pid: 7.into(), comm: Comm::new("gone") });
+    reset(&mut stage, 0, 1, Some(ResetCause::JobHang), 1500 * SECOND / 1000);
+    let bdf = stage.gpu(0).bdf;
+    let alert = stage.last("gpu-reset");
+    assert_eq!(alert.severity, gpuev::Severity::Critical);
+    let expected = format!("GPU {bdf} was reset. Cause: job hang. Down for: 1.5 s. On it were: ");
+    assert!(alert.summary.starts_with(&expected), "{}", alert.summary);
+    assert!(
+        alert.summary.contains("4242") && !alert.summary.contains("pid 7"),
+        "{}",
+        alert.summary
+    );
+    assert!(!alert.summary.contains('\u{1b}'), "{}", alert.summary);
+    assert_eq!(alert.labels["reset"], "1");
+    assert_eq!(alert.victims.len(), 1, "{:?}", alert.victims);
+    assert!(alert.group.starts_with("reset/"), "{}", alert.group);
+    // Its end is that it is quiet: by then, everybody has heard of it.
+    stage.pass(14 * MINUTE);
+    assert_eq!(stage.firing(), ["gpu-reset"]);
+    stage.pass(2 * MINUTE);
+    assert_eq!(stage.firing(), Vec::<String>::new());
+    // The next one is another.
+    let first = alert.id.clone();
+    reset(&mut stage, 0, 1, None, SECOND);
+    assert!(stage.last("gpu-reset").id != first);
+    assert!(stage.last("gpu-reset").summary.contains("Cause: unknown."));
+}
+
+/// What a gap may hide is not told as if it were known.
+#[test]
+fn a_reset_whose_end_a_gap_may_hide_is_not_unfinished() {
+    let mut stage = Stage::new(1);
+    stage.emit(0, &DriverEvent::PreReset { sequence: 1, cause: Some(ResetCause::JobHang) });
+    stage.gap(0, GapCause::Reopened);
+    stage.pass(5 * MINUTE);
+    assert!(!stage.fired().contains_key("reset-unfinished"), "{:?}", stage.fired());
+}
+
 /// Evictions nest: one restore of two leaves the queues off the GPU.
 #[test]
 fn half_of_the_restores_is_not_enough() {
@@ -284,7 +328,7 @@ fn an_hour_of_healthy_load_wakes_nobody() {
 fn stories_of_faults_fire_their_rules() {
     for (story, rules) in [
         (Story::Thermal, &["thermal-throttle", "thermal-throttle-sustained"][..]),
-        (Story::Reset, &["gpu-reset", "gpu-was-reset", "reset-loop"]),
+        (Story::Reset, &["gpu-reset", "gpu-reset-by-user", "reset-loop"]),
         (Story::FaultStorm, &["page-fault-storm", "vm-fault", "vm-fault-storm"]),
         (Story::MigrationThrash, &["migration-thrash"]),
         (Story::EvictionCascade, &["eviction-cascade"]),

@@ -19,7 +19,7 @@ fn right(lines: &str) -> RuleSet {
 fn the_built_in_rules_have_the_documented_severities() {
     let rules = RuleSet::builtin();
     let severity = |name| rules.iter().find(|rule| rule.name() == name).unwrap().severity().name();
-    let all = ["vm-fault", "thermal-throttle", "gpu-reset", "gpu-was-reset"].map(severity);
+    let all = ["vm-fault", "thermal-throttle", "gpu-reset", "gpu-reset-by-user"].map(severity);
     assert_eq!(all, ["critical", "warning", "critical", "warning"]);
 }
 

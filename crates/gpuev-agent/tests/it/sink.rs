@@ -11,6 +11,7 @@ mod journald;
 mod kept;
 mod otlp;
 mod outbox;
+mod people;
 pub(crate) mod smtp;
 mod tls;
 mod webhook;

@@ -94,9 +94,17 @@ impl Stage {
     pub(crate) fn notice(&mut self, gpu: usize, what: What, health: Option<Health>) {
         let Anchor { boot_ns, unix_ns } = self.now();
         let gpu = self.gpu(gpu);
-        let (health, life) = (health.map(Arc::new), gpuev::Life::default());
-        let signal =
-            Signal { what, boot_ns, unix_ns, gpu, life, process: None, ambiguous: false, health };
+        let signal = Signal {
+            what,
+            boot_ns,
+            unix_ns,
+            gpu,
+            life: gpuev::Life::default(),
+            process: None,
+            ambiguous: false,
+            health: health.map(Arc::new),
+            reset: None,
+        };
         self.changes.extend(self.engine.observe(&signal));
     }
 

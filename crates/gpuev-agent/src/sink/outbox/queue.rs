@@ -12,6 +12,7 @@ use gpuev::Severity;
 
 use crate::sink::Order;
 use crate::sink::message::Message;
+use crate::sink::people::{COLLECTED, Limiter};
 
 /// Alerts whose last delivered revision is remembered.
 const MOST_TOLD: usize = 4096;
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     pub(super) error: Option<String>,
     /// How many messages had been delivered when it last broke the connection.
     pub(super) broke_at: Option<u64>,
+    /// People were told enough of its rule: it waits for the summary.
+    held: bool,
 }
 
 /// A message that its receiver answered with an error, and that is tried again.
@@ -69,6 +72,7 @@ pub(super) struct Queue {
     /// Being delivered.
     lent: Vec<Entry>,
     told: Told,
+    limiter: Limiter,
     bytes: usize,
     most_messages: usize,
     most_bytes: usize,
@@ -100,6 +104,7 @@ impl Queue {
             alerts: HashMap::new(),
             lent: Vec::new(),
             told: Told::default(),
+            limiter: Limiter::default(),
             bytes: 0,
             most_messages: most_messages.max(1),
             most_bytes,
@@ -126,7 +131,13 @@ impl Queue {
         }
         self.tell_missing(marker);
         let place = self.next_place(message.severity);
-        self.insert(Entry::new(message.clone(), place));
+        let entry = Entry::new(message.clone(), place);
+        if self.order == Order::People && message.alert.is_some() {
+            let due = self.collected_at(message);
+            self.insert_later(entry, due);
+        } else {
+            self.insert(entry);
+        }
         Offered::Taken
     }
 
@@ -170,6 +181,13 @@ impl Queue {
         for place in known {
             dropped.extend(self.remove(place, None).map(|entry| entry.message));
         }
+    }
+
+    /// When the group of `message` is told: a moment after the first of it came.
+    fn collected_at(&self, message: &Message) -> Instant {
+        let same = |entry: &&Entry| entry.tries == 0 && !entry.held && entry.is_with(message);
+        let first = self.later.iter().find(|(_, entry)| same(entry));
+        first.map_or_else(|| Instant::now() + COLLECTED, |((due, _), _)| *due)
     }
 
     /// Looks whether `message` is of an alert that waits. The newer state takes the place of the older, and is tried
@@ -241,6 +259,10 @@ impl Queue {
             let entry = first.remove();
             self.insert_again(entry, None);
         }
+        if self.order == Order::People {
+            self.lend_group(now, most, skip);
+            return self.lent.iter().map(|entry| entry.message.clone()).collect();
+        }
         while self.lent.len() < most {
             let next = self.ready.iter().nth(skip).map(|(place, entry)| (*place, entry.tries > 0));
             let Some((place, alone)) = next else { break };
@@ -254,6 +276,61 @@ impl Queue {
             }
         }
         self.lent.iter().map(|entry| entry.message.clone()).collect()
+    }
+
+    /// Lends alerts that are told in one message. What people may not be told of now is held back, all of its rule
+    /// together, until they may.
+    fn lend_group(&mut self, now: Instant, most: usize, skip: usize) {
+        while let Some((place, first)) = self.ready.iter().nth(skip) {
+            let (place, alone, held) = (*place, first.tries > 0, first.held);
+            let message = first.message.clone();
+            let belongs = |entry: &Entry| {
+                let with =
+                    entry.is_with(&message) || (held && entry.held && entry.is_of_rule(&message));
+                with && entry.tries == 0
+            };
+            let mut places = vec![(place, None)];
+            if !alone {
+                let ready =
+                    self.ready.iter().filter(|(other, entry)| **other != place && belongs(entry));
+                places.extend(ready.map(|(other, _)| (*other, None)));
+                let later = self.later.iter().filter(|(_, entry)| belongs(entry));
+                places.extend(later.map(|((due, other), _)| (*other, Some(*due))));
+            }
+            places.truncate(most.max(1));
+            let entries: Vec<Entry> =
+                places.into_iter().filter_map(|(place, due)| self.take(place, due)).collect();
+            let critical = entries.iter().any(|entry| entry.message.severity == Severity::Critical);
+            let rule = message.alert.as_ref().map(|alert| alert.rule.clone());
+            let free = match rule {
+                Some(rule) if !critical && !alone => {
+                    self.limiter.tell(&rule, message.limit.unwrap_or_default(), now)
+                }
+                _ => Ok(()),
+            };
+            let Err(until) = free else {
+                self.lent = entries;
+                return;
+            };
+            for mut entry in entries {
+                entry.held = true;
+                self.insert_again(entry, Some(until.max(now + COLLECTED)));
+            }
+        }
+    }
+
+    /// Messages that are held back, as people were told enough of their rules.
+    pub(super) fn held(&self) -> usize {
+        self.later.values().filter(|entry| entry.held).count()
+    }
+
+    fn take(&mut self, place: Place, due: Option<Instant>) -> Option<Entry> {
+        let Some(due) = due else { return self.take_ready(place) };
+        let entry = self.later.remove(&(due, place))?;
+        if let Some(key) = self.key(&entry.message) {
+            self.alerts.remove(&key);
+        }
+        Some(entry)
     }
 
     fn take_ready(&mut self, place: Place) -> Option<Entry> {
@@ -371,12 +448,16 @@ impl Queue {
 
     /// Of which alert it is, where only the latest state of each waits.
     fn key(&self, message: &Message) -> Option<Arc<str>> {
-        if self.order == Order::Alerts { message.alert_id().cloned() } else { None }
+        if self.is_of_alerts() { message.alert_id().cloned() } else { None }
+    }
+
+    fn is_of_alerts(&self) -> bool {
+        matches!(self.order, Order::Alerts | Order::People)
     }
 
     fn class(&self, severity: Severity) -> u8 {
         match severity {
-            _ if self.order != Order::Alerts => 0,
+            _ if !self.is_of_alerts() => 0,
             Severity::Critical => 0,
             Severity::Warning => 1,
             Severity::Info => 2,
@@ -424,9 +505,21 @@ impl Queue {
 }
 
 impl Entry {
+    /// It belongs to the same group as `other`.
+    fn is_with(&self, other: &Message) -> bool {
+        let group = |message: &Message| message.alert.as_ref().map(|alert| alert.group.clone());
+        group(&self.message).is_some_and(|own| !own.is_empty() && Some(own) == group(other))
+    }
+
+    /// It is of the same rule as `other`.
+    fn is_of_rule(&self, other: &Message) -> bool {
+        let rule = |message: &Message| message.alert.as_ref().map(|alert| alert.rule.clone());
+        rule(&self.message) == rule(other)
+    }
+
     fn new(message: Message, place: Place) -> Self {
         let since = Instant::now();
-        Self { message, place, since, tries: 0, error: None, broke_at: None }
+        Self { message, place, since, tries: 0, error: None, broke_at: None, held: false }
     }
 }
 

@@ -7,7 +7,7 @@ use gpuev_agent::sink::{Context, Notice, Settings, Sinks};
 use gpuev_agent::{Alert, AlertChange, AlertState};
 use serde_json::Value;
 
-use super::fixture::{Told, alert, context, until};
+use super::fixture::{Told, alert, change, context, until};
 use crate::receiver::{Does, Receiver};
 use crate::servers::{Server, has};
 
@@ -39,7 +39,7 @@ impl Book {
 fn settings(url: &str, resend: &str) -> Settings {
     let fast = "queue.retry_first = \"1ms\"\nqueue.retry_most = \"20ms\"\n";
     let toml = format!(
-        "[alertmanager.main]\nurls = [\"{url}\"]\nresend = \"{resend}\"\nlabels = {{ cluster = \"c1\" }}\n{fast}"
+        "[alertmanager.main]\nurls = [\"{url}\"]\nresend = \"{resend}\"\nfires_at_least = \"1ms\"\nlabels = {{ cluster = \"c1\" }}\n{fast}"
     );
     toml::from_str(&toml).unwrap()
 }
@@ -90,6 +90,24 @@ fn it_shows_alerts_firing_and_resolving_also_after_it_was_away() {
     until("as it is now", || names(&server) == ["a3"]);
     until("nothing waits", || sinks.stats()[0].waiting == 0);
     assert_eq!((sinks.stats()[0].delivered, sinks.stats()[0].lost), (5, 0));
+}
+
+/// An alert that is over at once is told all the same: `group_wait` is longer than most resets.
+#[test]
+fn an_alert_that_is_over_at_once_still_fires_for_five_minutes() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::new(Does::Answers(200));
+    let toml = format!("[alertmanager.main]\nurls = [\"{}\"]\n", receiver.url());
+    let settings: Settings = toml::from_str(&toml).unwrap();
+    let sinks = Sinks::start(&settings, context(folder.path(), &Told::default())).unwrap();
+    let now = gpuev::time::Anchor::now().unix_ns;
+    let mut over = (*change("a1", AlertState::Resolved).alert).clone();
+    (over.fired_unix_ns, over.resolved_unix_ns) = (Some(now), Some(now + 1_000_000_000));
+    sinks.change(&gpuev_agent::AlertChange { alert: over.into(), notify: true, kept: true });
+    until("it is told", || receiver.taken().len() == 1);
+    let posted = receiver.taken()[0].json();
+    let least = gpuev::time::Rfc3339(now + 290_000_000_000).to_string();
+    assert!(posted[0]["endsAt"].as_str().unwrap() > least.as_str(), "{posted} {least}");
 }
 
 #[test]

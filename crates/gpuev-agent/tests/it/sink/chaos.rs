@@ -74,7 +74,7 @@ impl Field {
         let fast = "queue.retry_first = \"1ms\"\nqueue.retry_most = \"20ms\"\n";
         let toml = format!(
             "[webhook.w]\nurl = \"{}\"\n{fast}\
-             [alertmanager.a]\nurls = [\"http://127.0.0.1:{}\"]\nresend = \"1s\"\nhttp.timeout = \"300ms\"\n{fast}\
+             [alertmanager.a]\nurls = [\"http://127.0.0.1:{}\"]\nresend = \"1s\"\nfires_at_least = \"1ms\"\nhttp.timeout = \"300ms\"\n{fast}\
              [smtp.m]\nhost = \"localhost\"\nport = {}\nfrom = \"gpuev@node7.example\"\nto = [\"ops@example.org\"]\ntls = \"none\"\n{fast}",
             self.webhook.url(),
             self.alertmanager.port,

@@ -49,6 +49,7 @@ pub(crate) fn signal_of(what: What) -> Signal {
         process: None,
         ambiguous: false,
         health: None,
+        reset: None,
     }
 }
 
@@ -99,6 +100,8 @@ pub(crate) fn alert(id: &str, state: AlertState) -> Alert {
         resolved_by: resolved.then_some(Resolution::Quiet),
         acknowledged_by: None,
         silenced: false,
+        group: format!("rule/{id}"),
+        victims: Vec::new(),
         example: "{}".to_owned(),
     }
 }

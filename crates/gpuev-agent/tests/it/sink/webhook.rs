@@ -137,8 +137,8 @@ fn teams_gets_an_adaptive_card() {
 fn pagerduty_gets_a_trigger_and_the_resolve_of_the_same_key() {
     let bodies = sent("template = \"pagerduty\"\n");
     let what = |at: usize| (&bodies[at]["event_action"], &bodies[at]["dedup_key"]);
-    assert_eq!(what(0), (&"trigger".into(), &"a1".into()));
-    assert_eq!(what(1), (&"resolve".into(), &"a1".into()));
+    assert_eq!(what(0), (&"trigger".into(), &"node7/rule/a1".into()));
+    assert_eq!(what(1), (&"resolve".into(), &"node7/rule/a1".into()));
     assert_eq!(bodies[0]["routing_key"], "R0UTE");
     let payload = &bodies[0]["payload"];
     assert_eq!((&payload["severity"], &payload["source"]), (&"critical".into(), &"node7".into()));
