@@ -126,6 +126,16 @@ impl Agent {
         Ok(rules)
     }
 
+    /// Delivers a test message to one sink of `config`; gives its whole name.
+    ///
+    /// # Errors
+    /// There is no such sink, or its receiver does not take the message.
+    pub fn test_sink(machine: &Machine, config: &Config, name: &str) -> Result<String> {
+        let context = sink_context(machine, config, &Book::new(), &Arc::default());
+        let tested = config.sinks.test(name, &context);
+        tested.map_err(|invalid| Error::new(ErrorKind::InvalidInput, invalid.to_string()))
+    }
+
     /// Starts to watch `machine`. It may have no GPU yet.
     ///
     /// # Errors

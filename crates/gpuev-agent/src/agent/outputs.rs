@@ -9,7 +9,7 @@ use gpuev::{Error, ErrorKind, Machine, Result};
 
 use super::keeping::Keeping;
 use super::{Shared, say};
-use crate::alert::{AlertChange, Book};
+use crate::alert::{AlertChange, AlertState, Book};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::rule::{Engine, RuleSet};
@@ -29,11 +29,22 @@ pub(super) struct Outputs {
     kept: Keeping,
     boot_id: String,
     sinks: Sinks,
+    /// There is no sink: alerts are told in the agent's log, so that somebody may hear of them.
+    logs_alerts: bool,
     /// Changes of alerts that are not yet told.
     changes: Vec<AlertChange>,
     /// Those that were told, and may not be in the sinks' queues on disk yet. They are kept with the alerts: else a crash
     /// in between would leave alerts that are known as told and that nobody was told of.
     on_the_way: Vec<AlertChange>,
+}
+
+/// One line for an alert that somebody should know of.
+fn log(change: &AlertChange) {
+    let alert = &change.alert;
+    if change.notify && alert.state != AlertState::Pending {
+        let (severity, state, rule) = (alert.severity.name(), alert.state.name(), &alert.rule);
+        say(&format!("{severity} alert {rule} is {state}: {}", alert.summary));
+    }
 }
 
 /// What sinks need to know of the agent.
@@ -69,6 +80,7 @@ impl Outputs {
             kept: Keeping::start(&config.agent.state_dir.join("alerts.json"))?,
             boot_id: machine.boot_id().unwrap_or_default(),
             sinks,
+            logs_alerts: config.sinks.is_empty(),
             changes: Vec::new(),
             on_the_way: Vec::new(),
         };
@@ -130,6 +142,7 @@ impl Outputs {
     /// Goes on by other rules and sinks.
     pub(super) fn set(&mut self, config: &Config, rules: RuleSet) {
         self.sinks.set_limits(rules.limits());
+        self.logs_alerts = config.sinks.is_empty();
         self.changes.extend(self.engine.replace_rules(rules, Anchor::now().unix_ns));
         self.tell_changes();
         if let Err(error) = self.sinks.reload(&config.sinks) {
@@ -171,6 +184,9 @@ impl Outputs {
             let message = Message::of_change(&change);
             self.shared.live.publish("alert", message.severity, &message.json);
             self.sinks.change(&change);
+            if self.logs_alerts {
+                log(&change);
+            }
         }
     }
 

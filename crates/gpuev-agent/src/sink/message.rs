@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::people::Limit;
-use crate::alert::{Alert, AlertChange, AlertState};
+use crate::alert::{Alert, AlertChange, AlertState, Resolution};
 use crate::signal::Signal;
 
 /// What kind of record a [`Message`] holds, as in its JSON's `record`.
@@ -138,6 +138,35 @@ impl Message {
             alert: Some(Told::of(alert)),
             limit: None,
         }
+    }
+
+    /// An alert that is none: it says that a sink is tried. It is over, so that it stays nowhere.
+    pub(super) fn of_test(sink: &str, host: &str) -> Self {
+        let now = Anchor::now().unix_ns;
+        let labels = [("rule", "gpuev-test"), ("severity", "info"), ("host", host)];
+        let alert = Alert {
+            id: format!("test-{now:x}"),
+            revision: 1,
+            fingerprint: "test".to_owned(),
+            rule: "gpuev-test".to_owned(),
+            severity: Severity::Info,
+            state: AlertState::Resolved,
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            summary: format!("This is a test of the sink {sink} by gpuev on {host}"),
+            action: "Nothing is wrong, and nothing is to be done.".to_owned(),
+            count: 1,
+            started_unix_ns: now,
+            fired_unix_ns: Some(now),
+            last_unix_ns: now,
+            resolved_unix_ns: Some(now),
+            resolved_by: Some(Resolution::Opposite),
+            acknowledged_by: None,
+            silenced: false,
+            group: "rule/gpuev-test".to_owned(),
+            victims: Vec::new(),
+            example: "{}".to_owned(),
+        };
+        Self::of_change(&AlertChange { alert: Arc::new(alert), notify: true, kept: true })
     }
 
     /// A message as it was kept.

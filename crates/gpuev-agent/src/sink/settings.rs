@@ -11,6 +11,7 @@ use super::alertmanager::AlertmanagerSettings;
 use super::exec::ExecSettings;
 use super::file::FileSettings;
 use super::journald::JournaldSettings;
+use super::message::Message;
 use super::otlp::OtlpSettings;
 use super::outbox::{OutboxSettings, Report};
 use super::smtp::SmtpSettings;
@@ -127,6 +128,38 @@ impl Settings {
         add(&mut plans, &self.smtp);
         add(&mut plans, &self.webhook);
         plans
+    }
+
+    /// Delivers one message that says that it is a test to the sink `name` (`KIND.NAME`, or `NAME` where one sink alone
+    /// has it), at once and without its queue. Gives the sink's whole name.
+    ///
+    /// # Errors
+    /// There is no such sink, it cannot be built, or its receiver does not take the message: why, for people.
+    pub fn test(&self, name: &str, context: &Context) -> Result<String, InvalidSink> {
+        let plans = self.plans();
+        let is_meant = |plan: &&Plan| {
+            plan.name == name || plan.name.split_once('.').is_some_and(|(_, own)| own == name)
+        };
+        let meant: Vec<&Plan> = plans.iter().filter(is_meant).collect();
+        let [plan] = meant[..] else {
+            let all: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+            let error = format!("name one of the configuration's sinks: {}", all.join(", "));
+            return Err(InvalidSink { sink: name.to_owned(), error });
+        };
+        let mut sink = plan.build(context)?;
+        let message = Message::of_test(&plan.name, &context.host);
+        let invalid = |error| InvalidSink { sink: plan.name.clone(), error };
+        sink.deliver(&[message]).map_err(|failure| invalid(failure.into_text()))?;
+        match sink.take_misses() {
+            misses if misses.is_empty() => Ok(plan.name.clone()),
+            misses => Err(invalid(misses.join("; "))),
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.plans().is_empty()
     }
 
     /// Whether every sink can be built: templates compile, files of secrets are there. Connects to nobody.

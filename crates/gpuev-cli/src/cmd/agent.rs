@@ -38,6 +38,9 @@ pub(crate) struct AgentArgs {
     /// Only say whether the configuration makes sense
     #[arg(long)]
     check: bool,
+    /// Deliver one test message to this sink of the configuration, and say what its receiver answers
+    #[arg(long, value_name = "NAME", conflicts_with = "check")]
+    test_sink: Option<String>,
 }
 
 pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
@@ -48,6 +51,9 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
             .map_err(|error| Failure::Usage(error.to_string()))?;
         say("the configuration makes sense");
         return Ok(Exit::Success);
+    }
+    if let Some(name) = &args.test_sink {
+        return test_sink(name, &config);
     }
     let simulated = source.source != "host";
     let source = Source::open(source)?;
@@ -79,6 +85,16 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     }
     drop(control);
     agent.stop()?;
+    Ok(Exit::Success)
+}
+
+/// Tells a sink's receiver once, from inside the sandbox where the agent would be in it.
+fn test_sink(name: &str, config: &Config) -> Outcome {
+    if config.agent.sandbox && !config.keeper.socket.as_os_str().is_empty() {
+        Plan::for_agent(config).in_force().enter()?;
+    }
+    let sink = Agent::test_sink(&gpuev::Machine::host(), config, name)?;
+    say(&format!("sink {sink}: its receiver took the test message"));
     Ok(Exit::Success)
 }
 

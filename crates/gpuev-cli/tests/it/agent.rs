@@ -19,8 +19,11 @@ struct Served {
 
 impl Served {
     fn start(config: &Path) -> Self {
+        Self::of(config, "sim:mixed,gpus=2,rate=2000")
+    }
+
+    fn of(config: &Path, source: &str) -> Self {
         let config = config.to_str().unwrap();
-        let source = "sim:mixed,gpus=2,rate=2000";
         let mut running = Running::start(["agent", "--config", config, "--source", source]);
         let said = BufReader::new(running.child.stderr.take().unwrap()).lines();
         Self { running, said }
@@ -95,6 +98,46 @@ fn a_configuration_is_checked_without_running() {
     let refused = check();
     assert_eq!(refused.code, Some(2));
     assert!(refused.err.contains("can be reached by other machines"), "{refused:?}");
+}
+
+#[test]
+fn a_sink_is_tried_with_one_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, log) = (folder.path().join("agent.toml"), folder.path().join("alerts.ndjson"));
+    let gone = folder.path().join("none/alerts.ndjson");
+    let text = format!("[sinks.file.main]\npath = {log:?}\n[sinks.file.gone]\npath = {gone:?}\n");
+    fs::write(&config, text).unwrap();
+    let test =
+        |name: &str| run(["agent", "--config", config.to_str().unwrap(), "--test-sink", name]);
+    for name in ["main", "file.main"] {
+        let tested = test(name);
+        assert_eq!(tested.code, Some(0), "{tested:?}");
+        assert!(tested.err.contains("sink file.main: its receiver took the test message"));
+    }
+    let written = alerts(&log);
+    assert_eq!(written.len(), 2);
+    assert!(written[0].2.contains("This is a test of the sink file.main"), "{written:?}");
+    assert!(!folder.path().join("queue.db").exists());
+    for (name, said) in [("gone", "none/alerts.ndjson"), ("pager", "file.gone, file.main")] {
+        let refused = test(name);
+        assert_ne!(refused.code, Some(0));
+        assert!(refused.err.contains(said), "{refused:?}");
+    }
+}
+
+/// An installation without configuration tells somebody: the log.
+#[test]
+fn without_a_sink_alerts_are_told_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("agent.toml");
+    let state = folder.path().join("state");
+    let text = format!(
+        "[agent]\nstate_dir = {state:?}\n[http]\nlisten = \"\"\n[control]\nsocket = \"\"\n"
+    );
+    fs::write(&config, text).unwrap();
+    let mut served = Served::of(&config, "sim:reset");
+    served.says("critical alert gpu-reset is firing: GPU 0000:");
+    served.end();
 }
 
 /// The alerts that a file sink was given: id, revision, and the line.
