@@ -178,6 +178,7 @@ impl Pipeline {
         let what = What::Gap(gap.clone());
         out(signal(what, gap.gpu, at, Attributed::default(), None));
         self.tell_spans(spans, false, gap.to_boot_ns, out);
+        self.victims.gap(gap);
         match gap.cause {
             GapCause::GpuRemoved => self.gpu_is(gap.gpu, GpuChange::Lost, at, out),
             GapCause::Reopened => self.gpu_is(gap.gpu, GpuChange::Found, at, out),
@@ -212,18 +213,16 @@ impl Pipeline {
 
     fn tell_spans(&mut self, spans: Vec<Span>, ended_by_told: bool, now_ns: u64, out: Out<'_>) {
         let mut over = Vec::new();
-        for span in spans {
+        for mut span in spans {
+            let reset = (span.kind() == SpanKind::Reset)
+                .then(|| Arc::new(self.victims.of_reset(&mut span)));
             let singly =
                 self.aggregator.span(&span, ended_by_told, now_ns, &mut |told| over.push(told));
             if singly {
                 let who = self.who(span.pid, span.process, now_ns);
                 let at = self.end_of(&span);
                 let what = What::Span(span);
-                let mut told = Signal { life: span.life, ..signal(what, span.gpu, at, who, None) };
-                if span.kind() == SpanKind::Reset {
-                    told.reset = Some(Arc::new(self.victims.of_reset(span.gpu)));
-                }
-                out(told);
+                out(Signal { life: span.life, reset, ..signal(what, span.gpu, at, who, None) });
             }
         }
         self.tell_aggregates(over, out);

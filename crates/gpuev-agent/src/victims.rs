@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use gpuev::process::Processes;
-use gpuev::{Bdf, Comm, Event, EventType, Gpu, GpuId, Machine};
+use gpuev::span::{Cause, Span, SpanData};
+use gpuev::{Bdf, Comm, Event, EventData, EventType, Gap, GapCause, Gpu, GpuId, Machine};
 
 use crate::attribution::Attribution;
 use crate::signal::{ResetFacts, Victim};
@@ -21,7 +22,16 @@ pub(crate) struct Victims {
     is_live: bool,
     users: HashMap<(Bdf, u32), BTreeMap<u32, Comm>>,
     hives: HashMap<Bdf, u64>,
-    begun: HashMap<(Bdf, u32), Vec<Victim>>,
+    /// The latest reset of each GPU that was seen to begin.
+    begun: HashMap<(Bdf, u32), Begun>,
+}
+
+/// A reset that was seen to begin.
+#[derive(Debug)]
+struct Begun {
+    sequence: u32,
+    cause: Cause,
+    victims: Vec<Victim>,
 }
 
 impl Victims {
@@ -50,9 +60,10 @@ impl Victims {
         let key = (event.gpu.bdf, event.gpu.partition);
         match event.event_type() {
             Some(EventType::GpuPreReset) => {
-                let now_ns = event.time.received_boot_ns;
-                let victims = self.on(event.gpu, attribution, now_ns);
-                self.begun.insert(key, victims);
+                let EventData::PreReset { sequence, cause } = event.data() else { return };
+                let cause = Cause::new(cause.unwrap_or_default());
+                let victims = self.on(event.gpu, attribution, event.time.received_boot_ns);
+                self.begun.insert(key, Begun { sequence, cause, victims });
             }
             Some(EventType::ProcessEnd) => {
                 if let Some(users) = self.users.get_mut(&key) {
@@ -74,10 +85,26 @@ impl Victims {
         }
     }
 
-    /// What is known of the reset of `gpu` that is over, or is given up.
-    pub(crate) fn of_reset(&mut self, gpu: GpuId) -> ResetFacts {
-        let victims = self.begun.remove(&(gpu.bdf, gpu.partition));
-        ResetFacts { hive: self.hives.get(&gpu.bdf).copied(), victims }
+    /// What is known of the reset that `span` tells of. A span whose start lies before a gap learns its cause.
+    pub(crate) fn of_reset(&self, span: &mut Span) -> ResetFacts {
+        let gpu = span.gpu;
+        let hive = self.hives.get(&gpu.bdf).copied();
+        let SpanData::Reset { sequence, cause } = &mut span.data else {
+            return ResetFacts { hive, victims: None };
+        };
+        let begun = self.begun.get(&(gpu.bdf, gpu.partition));
+        let begun = begun.filter(|begun| begun.sequence == *sequence);
+        if let Some(begun) = begun.filter(|_| cause.bytes().is_none()) {
+            *cause = begun.cause;
+        }
+        ResetFacts { hive, victims: begun.map(|begun| begun.victims.clone()) }
+    }
+
+    /// Nobody looked for a while. The driver may have been loaded again: then it counts its resets anew.
+    pub(crate) fn gap(&mut self, gap: &Gap) {
+        if !matches!(gap.cause, GapCause::DriverFifoFull | GapCause::SubscriberSlow) {
+            self.begun.remove(&(gap.gpu.bdf, gap.gpu.partition));
+        }
     }
 
     fn on(&self, gpu: GpuId, attribution: &mut Attribution, now_ns: u64) -> Vec<Victim> {

@@ -140,17 +140,17 @@ impl Message {
         }
     }
 
-    /// An alert that is none: it says that a sink is tried. It is over, so that it stays nowhere.
-    pub(super) fn of_test(sink: &str, host: &str) -> Self {
+    /// An alert that is none: it says that a sink is tried. It begins and is over, so that pagers page and nothing stays.
+    pub(super) fn of_test(sink: &str, host: &str) -> [Self; 2] {
         let now = Anchor::now().unix_ns;
         let labels = [("rule", "gpuev-test"), ("severity", "info"), ("host", host)];
-        let alert = Alert {
+        let firing = Alert {
             id: format!("test-{now:x}"),
             revision: 1,
             fingerprint: "test".to_owned(),
             rule: "gpuev-test".to_owned(),
             severity: Severity::Info,
-            state: AlertState::Resolved,
+            state: AlertState::Firing,
             labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             summary: format!("This is a test of the sink {sink} by gpuev on {host}"),
             action: "Nothing is wrong, and nothing is to be done.".to_owned(),
@@ -158,15 +158,24 @@ impl Message {
             started_unix_ns: now,
             fired_unix_ns: Some(now),
             last_unix_ns: now,
-            resolved_unix_ns: Some(now),
-            resolved_by: Some(Resolution::Opposite),
+            resolved_unix_ns: None,
+            resolved_by: None,
             acknowledged_by: None,
             silenced: false,
             group: "rule/gpuev-test".to_owned(),
             victims: Vec::new(),
             example: "{}".to_owned(),
         };
-        Self::of_change(&AlertChange { alert: Arc::new(alert), notify: true, kept: true })
+        let over = Alert {
+            revision: 2,
+            state: AlertState::Resolved,
+            resolved_unix_ns: Some(now),
+            resolved_by: Some(Resolution::Opposite),
+            ..firing.clone()
+        };
+        [firing, over].map(|alert| {
+            Self::of_change(&AlertChange { alert: Arc::new(alert), notify: true, kept: true })
+        })
     }
 
     /// A message as it was kept.

@@ -130,8 +130,8 @@ impl Settings {
         plans
     }
 
-    /// Delivers one message that says that it is a test to the sink `name` (`KIND.NAME`, or `NAME` where one sink alone
-    /// has it), at once and without its queue. Gives the sink's whole name.
+    /// Delivers a test alert, that it fires and that it is over, to the sink `name` (`KIND.NAME`, or `NAME` where one sink
+    /// alone has it), at once and without its queue. Gives the sink's whole name.
     ///
     /// # Errors
     /// There is no such sink, it cannot be built, or its receiver does not take the message: why, for people.
@@ -147,9 +147,10 @@ impl Settings {
             return Err(InvalidSink { sink: name.to_owned(), error });
         };
         let mut sink = plan.build(context)?;
-        let message = Message::of_test(&plan.name, &context.host);
         let invalid = |error| InvalidSink { sink: plan.name.clone(), error };
-        sink.deliver(&[message]).map_err(|failure| invalid(failure.into_text()))?;
+        for message in Message::of_test(&plan.name, &context.host) {
+            sink.deliver(&[message]).map_err(|failure| invalid(failure.into_text()))?;
+        }
         match sink.take_misses() {
             misses if misses.is_empty() => Ok(plan.name.clone()),
             misses => Err(invalid(misses.join("; "))),

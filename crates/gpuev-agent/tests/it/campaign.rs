@@ -282,7 +282,32 @@ fn a_reset_whose_end_a_gap_may_hide_is_not_unfinished() {
     stage.emit(0, &DriverEvent::PreReset { sequence: 1, cause: Some(ResetCause::JobHang) });
     stage.gap(0, GapCause::Reopened);
     stage.pass(5 * MINUTE);
-    assert!(!stage.fired().contains_key("reset-unfinished"), "{:?}", stage.fired());
+    let fired = stage.fired();
+    assert!(!fired.contains_key("reset-unfinished"), "{fired:?}");
+    assert!(stage.last("gpu-reset").summary.contains("Cause: job hang. Down for: unknown."));
+}
+
+/// A gap between begin and end does not make a reset that a user asked for a critical one, nor two of one.
+#[test]
+fn a_reset_by_a_user_around_a_gap_is_one_warning() {
+    let mut stage = Stage::new(1);
+    let cause = Some(ResetCause::UserTrigger);
+    stage.emit(0, &DriverEvent::PreReset { sequence: 4, cause });
+    stage.gap(0, GapCause::DriverFifoFull);
+    stage.pass(SECOND);
+    stage.emit(0, &DriverEvent::PostReset { sequence: 4, cause: None });
+    stage.pass(SECOND);
+    let fired = stage.fired().into_keys();
+    let resets: Vec<String> = fired.filter(|rule| rule.contains("reset")).collect();
+    assert_eq!(resets, ["gpu-reset-by-user"]);
+    assert_eq!(stage.last("gpu-reset-by-user").severity, gpuev::Severity::Warning);
+    // After a reload, the driver counts anew: the same number is another reset.
+    stage.rest(HOUR);
+    stage.changes.clear();
+    stage.gap(0, GapCause::Yielded);
+    stage.emit(0, &DriverEvent::PostReset { sequence: 4, cause: None });
+    stage.pass(SECOND);
+    assert!(stage.fired().contains_key("gpu-reset"), "{:?}", stage.fired());
 }
 
 /// Evictions nest: one restore of two leaves the queues off the GPU.

@@ -38,7 +38,7 @@ pub(crate) struct AgentArgs {
     /// Only say whether the configuration makes sense
     #[arg(long)]
     check: bool,
-    /// Deliver one test message to this sink of the configuration, and say what its receiver answers
+    /// Deliver a test alert to this sink of the configuration, and print what its receiver answers
     #[arg(long, value_name = "NAME", conflicts_with = "check")]
     test_sink: Option<String>,
 }
@@ -94,7 +94,7 @@ fn test_sink(name: &str, config: &Config) -> Outcome {
         Plan::for_agent(config).in_force().enter()?;
     }
     let sink = Agent::test_sink(&gpuev::Machine::host(), config, name)?;
-    say(&format!("sink {sink}: its receiver took the test message"));
+    say(&format!("sink {sink}: its receiver took the test alert"));
     Ok(Exit::Success)
 }
 

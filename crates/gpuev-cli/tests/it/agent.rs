@@ -112,10 +112,10 @@ fn a_sink_is_tried_with_one_message() {
     for name in ["main", "file.main"] {
         let tested = test(name);
         assert_eq!(tested.code, Some(0), "{tested:?}");
-        assert!(tested.err.contains("sink file.main: its receiver took the test message"));
+        assert!(tested.err.contains("sink file.main: its receiver took the test alert"));
     }
     let written = alerts(&log);
-    assert_eq!(written.len(), 2);
+    assert_eq!(written.len(), 4, "fires and is over, twice");
     assert!(written[0].2.contains("This is a test of the sink file.main"), "{written:?}");
     assert!(!folder.path().join("queue.db").exists());
     for (name, said) in [("gone", "none/alerts.ndjson"), ("pager", "file.gone, file.main")] {
