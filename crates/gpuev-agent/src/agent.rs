@@ -3,7 +3,9 @@
 //! One thread, the worker, makes signals of what the monitor gives and hands them on. What listens to people
 //! and programs (the control socket, HTTP) sees the agent through [`Shared`] and asks the worker for changes.
 
+mod before;
 mod keeping;
+mod listening;
 mod outputs;
 mod recording;
 mod worker;
@@ -22,15 +24,16 @@ use gpuev::{Bdf, Error, ErrorKind, Filter, Gpu, GpuId, Machine, Monitor, Result}
 use gpuev_store::Progress;
 
 use crate::alert::Book;
-use crate::blind::{AliveNote, Seen};
+use crate::blind::AliveNote;
 use crate::config::Config;
-use crate::http::HttpServer;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::rule::RuleSet;
 use crate::sink::Stats;
 
+use before::Before;
+use listening::Listening;
 use outputs::{Outputs, sink_context};
 use recording::Recording;
 use worker::{Command, Retry, Worker};
@@ -45,7 +48,7 @@ pub(crate) fn say(text: &str) {
 #[derive(Debug)]
 pub struct Agent {
     shared: Arc<Shared>,
-    http: Option<HttpServer>,
+    http: Arc<Listening>,
     worker: JoinHandle<()>,
 }
 
@@ -84,6 +87,8 @@ struct State {
     recorded: Progress,
     recording_failure: Option<String>,
     not_kept: Vec<String>,
+    /// What it works without, and why.
+    lacks: BTreeMap<&'static str, String>,
     silent: Vec<GpuId>,
     sinks: Vec<Stats>,
     health: BTreeMap<(Bdf, u32), (Anchor, Arc<Health>)>,
@@ -101,6 +106,8 @@ pub struct Status {
     pub recording_failure: Option<String>,
     /// What of alerts is not kept on disk, and why: a restart will not know of it.
     pub not_kept: Vec<String>,
+    /// What it works without, and why. It tries again to have it.
+    pub lacks: Vec<String>,
     /// The GPUs that are watched.
     pub gpus: Vec<Gpu>,
     /// GPUs whose events cannot be read, and why.
@@ -136,29 +143,26 @@ impl Agent {
         tested.map_err(|invalid| Error::new(ErrorKind::InvalidInput, invalid.to_string()))
     }
 
-    /// Starts to watch `machine`. It may have no GPU yet.
+    /// Starts to watch `machine`. It may have no GPU yet. Without a disk, and without its address, the agent watches and
+    /// tells all the same, says what it lacks, and tries again.
     ///
     /// # Errors
-    /// Where the state folder or the history cannot be written, or no thread or descriptor is left.
+    /// The configuration makes no sense, or no thread or descriptor is left.
     pub fn start(machine: &Machine, config: &Config) -> Result<Self> {
         let rules = Self::check(machine, config)?;
         let state_dir = &config.agent.state_dir;
-        std::fs::create_dir_all(state_dir).map_err(|error| {
-            Error::io(format!("create {}", state_dir.display()), error)
-                .with_hint("agent.state_dir names another folder")
-        })?;
         let history = config.history.enabled.then(|| config.history_file());
-        let seen = Seen::before(machine, state_dir, history.as_deref())?;
+        let before = Before::look(machine, state_dir, history.as_deref());
         let monitor = Monitor::builder(machine).may_be_empty(true).start()?;
         let queue = usize::try_from(config.agent.queue.0).unwrap_or(usize::MAX);
         let items = monitor.subscribe_with_limit(Filter::new(), queue);
         let mut gaps = Vec::new();
         let mut recording = None;
         if config.history.enabled {
-            let started = Recording::start(machine, &monitor, config, seen.as_ref())?;
+            let started = Recording::start(machine, &monitor, config, before.seen.as_ref());
             gaps = started.1;
             recording = Some(started.0);
-        } else if let Some(seen) = seen {
+        } else if let Some(seen) = before.seen {
             gaps = monitor.gpus().iter().map(|gpu| seen.gap(gpu)).collect();
         }
         let (commands, to_do) = mpsc::channel();
@@ -179,12 +183,14 @@ impl Agent {
             state: Mutex::new(State { config: config.clone(), ..State::default() }),
             signals: AtomicU64::new(0),
         });
-        let http = HttpServer::start(&config.http, &shared)?;
+        shared.lacks("the state folder", before.lack);
+        let http = Listening::start(&config.http, &shared)?;
         let worker = Worker {
             pipeline: Pipeline::live(machine, config)?,
             outputs: Outputs::start(&shared, config, rules)?,
             alive: AliveNote::open(state_dir, machine)?,
             shared: Arc::clone(&shared),
+            http: Arc::clone(&http),
             items,
             recording,
             to_do,
@@ -207,7 +213,7 @@ impl Agent {
     /// Where its HTTP API listens.
     #[must_use]
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(HttpServer::address)
+        self.http.address()
     }
 
     /// Whether it has ended without having been asked to.
@@ -224,9 +230,7 @@ impl Agent {
         drop(self.shared.watching().monitor.take());
         let ended = self.worker.join();
         self.shared.live.close();
-        if let Some(http) = self.http {
-            http.stop();
-        }
+        self.http.stop();
         ended.map_err(|_| Error::new(ErrorKind::Stopped, "the agent's thread panicked"))
     }
 }
@@ -302,10 +306,20 @@ impl Shared {
             recorded: state.recorded,
             recording_failure: state.recording_failure.clone(),
             not_kept: state.not_kept.clone(),
+            lacks: state.lacks.iter().map(|(what, why)| format!("{what}: {why}")).collect(),
             gpus: monitor.map(Monitor::gpus).unwrap_or_default(),
             unreadable: monitor.map(Monitor::failures).unwrap_or_default(),
             silent: state.silent.clone(),
             yielded_since_boot_ns: watching.yielded_since_boot_ns,
+        }
+    }
+
+    /// Notes why the agent works without `what`, or with `None` that it has it.
+    pub fn lacks(&self, what: &'static str, why: Option<String>) {
+        let mut state = self.state();
+        match why {
+            Some(why) => drop(state.lacks.insert(what, why)),
+            None => drop(state.lacks.remove(what)),
         }
     }
 

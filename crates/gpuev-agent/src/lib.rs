@@ -14,6 +14,7 @@ mod backoff;
 pub mod blind;
 pub mod config;
 pub mod control;
+mod detached;
 pub mod health_watch;
 pub mod http;
 mod latest;

@@ -1,13 +1,13 @@
 //! The alerts on disk: kept before they are told, where the disk answers in time.
 
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use gpuev::{Error, Result};
 
 use super::say;
 use crate::alert::{State, StateFile};
+use crate::detached;
 use crate::latest::{LatestWriter, Written};
 
 /// How long telling waits for the disk. Somebody should be told within five seconds.
@@ -27,7 +27,7 @@ impl Keeping {
         let file = StateFile::at(path);
         let writes = file.clone();
         let writer = LatestWriter::start("alert-state", move |state: State| {
-            writes.save(&state).map_err(|error| error.to_string())
+            writes.save_in_folder(&state).map_err(|error| error.to_string())
         });
         let writer = writer.map_err(|error| Error::io("start a thread", error))?;
         Ok(Self { file, writer, late: None, failure: None })
@@ -36,11 +36,9 @@ impl Keeping {
     /// What was kept by earlier runs. What is damaged is put aside, and a disk that does not answer is not waited for:
     /// alerts begin anew then, which is said.
     pub(super) fn load(&self) -> Option<State> {
-        let (send, loaded) = mpsc::channel();
         let file = self.file.clone();
-        let thread = std::thread::Builder::new().name("alert-load".to_owned());
-        let started = thread.spawn(move || {
-            let loaded = file.load().unwrap_or_else(|error| {
+        let loaded = detached::start("alert-load", move || {
+            file.load().unwrap_or_else(|error| {
                 match file.set_aside() {
                     Ok(aside) => {
                         say(&format!(
@@ -51,14 +49,15 @@ impl Keeping {
                     Err(stays) => say(&format!("{error}; {stays}; alerts begin anew")),
                 }
                 None
-            });
-            let _late = send.send(loaded);
+            })
         });
-        if let Err(error) = started {
-            say(&format!("start a thread: {error}; alerts begin anew"));
-        }
-        loaded.recv_timeout(DEADLINE).unwrap_or_else(|_| {
-            say("the disk with the alerts of before does not answer; alerts begin anew");
+        let loaded = loaded.map_err(|error| format!("start a thread: {error}"));
+        let loaded = loaded.and_then(|loaded| {
+            let late = |_| "the disk with the alerts of before does not answer".to_owned();
+            loaded.recv_timeout(DEADLINE).map_err(late)
+        });
+        loaded.unwrap_or_else(|why| {
+            say(&format!("{why}; alerts begin anew"));
             None
         })
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use gpuev::time::{Anchor, boot_now_ns};
 use gpuev::{Gap, Gpu, Item, Subscription};
 
+use super::listening::Listening;
 use super::outputs::Outputs;
 use super::recording::Recording;
 use super::{Shared, say};
@@ -37,6 +38,7 @@ pub(super) enum Command {
 /// All that the thread owns.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
+    pub(super) http: Arc<Listening>,
     pub(super) items: Subscription,
     pub(super) pipeline: Pipeline,
     pub(super) outputs: Outputs,
@@ -127,6 +129,9 @@ impl Worker {
             Item::Gap(gap) => gap.to_boot_ns,
         });
         let Self { pipeline, outputs, recording, .. } = self;
+        if let Some(recording) = recording {
+            recording.expect(item);
+        }
         pipeline.push(item, &mut |signal| give(outputs, recording, &signal));
     }
 
@@ -144,8 +149,11 @@ impl Worker {
         let Self { pipeline, outputs, recording, shared, .. } = self;
         pipeline.tick(now, &mut |signal| give(outputs, recording, &signal));
         outputs.tick(now);
+        self.http.tick(shared);
         if let Some(recording) = recording {
-            recording.tick(shared.watching().monitor.as_deref(), self.alive.safe_until_ns());
+            let monitor = shared.monitor();
+            recording.tick(monitor.as_deref(), self.alive.safe_until_ns());
+            drop(monitor);
             self.alive.on_disk(recording.progress().safe_boot_ns);
         } else {
             self.alive.on_disk(self.received_ns);
@@ -185,6 +193,9 @@ impl Worker {
         let mut line = format!("{} GPUs, {} signals", status.gpus.len(), status.signals);
         if status.yielded_since_boot_ns.is_some() {
             line += ", GPUs let go on request";
+        }
+        for lack in &status.lacks {
+            let _infallible = write!(line, ", without {lack}");
         }
         if let Some(failure) = status.recording_failure {
             let _infallible = write!(line, ", not recording: {failure}");

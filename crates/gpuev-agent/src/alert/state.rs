@@ -88,6 +88,22 @@ impl StateFile {
         written.map_err(|error| self.failed("write", error))
     }
 
+    /// As [`save`](Self::save); makes the folder where that is not there.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub(crate) fn save_in_folder(&self, state: &State) -> Result<()> {
+        let saved = self.save(state);
+        match self.path.parent() {
+            Some(folder) if saved.is_err() && !folder.exists() => {
+                fs::create_dir_all(folder)
+                    .map_err(|error| self.failed("create the folder of", error))?;
+                self.save(state)
+            }
+            _ => saved,
+        }
+    }
+
     /// Renames the file to `….damaged`, for a person to look at, so that a new one can be begun. Returns where
     /// it is.
     ///

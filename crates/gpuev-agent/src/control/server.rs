@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,12 @@ const MOST_CONNECTIONS: usize = 32;
 /// A connection that says nothing for so long, and has no lease, is closed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Owner and group may ask the agent.
+const MODE: u32 = 0o660;
+/// Between attempts to listen.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+const HINT: &str = "is another agent running? control.socket names another path";
+
 /// What the socket gives access to.
 #[derive(Debug)]
 pub struct Served {
@@ -31,7 +37,8 @@ pub struct Served {
 /// Listens until it is dropped; leases that connections hold end with it.
 #[derive(Debug)]
 pub struct Server {
-    path: PathBuf,
+    /// The socket, where this is to remove it.
+    path: Option<PathBuf>,
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,8 +49,51 @@ impl Server {
     /// # Errors
     /// Where it cannot listen, or another agent does.
     pub fn start(path: &Path, served: Arc<Served>) -> Result<Self> {
-        Self::with_mode(path, served, 0o660)
-            .map_err(|e| e.with_hint("is another agent running? control.socket names another path"))
+        Self::with_mode(path, served, MODE).map_err(|error| error.with_hint(HINT))
+    }
+
+    /// As [`start`](Self::start); where it cannot listen, it tries again every ten seconds, and `tell` hears why, then
+    /// `None`.
+    ///
+    /// # Errors
+    /// No thread or descriptor is left.
+    pub fn start_when_possible(
+        path: &Path,
+        served: Arc<Served>,
+        tell: impl Fn(Option<&Error>) + Send + 'static,
+    ) -> Result<Self> {
+        let (stop, stopped) = UnixStream::pair().map_err(|error| failed_at(path, error))?;
+        let place = path.to_owned();
+        let mut first = Some(bind(path, MODE));
+        let listen = move || {
+            let mut has_failed = false;
+            loop {
+                match first.take().unwrap_or_else(|| bind(&place, MODE)) {
+                    Ok(listener) => {
+                        if has_failed {
+                            tell(None);
+                        }
+                        Connections::default().accept(&listener, &stopped, &served);
+                        let _gone_already = std::fs::remove_file(&place);
+                        return;
+                    }
+                    Err(error) => {
+                        if !has_failed {
+                            tell(Some(&failed_at(&place, error)));
+                        }
+                        has_failed = true;
+                    }
+                }
+                if is_stopped_within(&stopped, RETRY_AFTER) {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("gpuev-control".to_owned())
+            .spawn(listen)
+            .map_err(|error| failed_at(path, error))?;
+        Ok(Self { path: None, stop: Some(stop), thread: Some(thread) })
     }
 
     /// As [`start`](Self::start), for this user only.
@@ -62,7 +112,7 @@ impl Server {
             .name("gpuev-control".to_owned())
             .spawn(move || Connections::default().accept(&listener, &stopped, &served))
             .map_err(failed)?;
-        Ok(Self { path: path.to_owned(), stop: Some(stop), thread: Some(thread) })
+        Ok(Self { path: Some(path.to_owned()), stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -72,8 +122,22 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
-        let _gone_already = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _gone_already = std::fs::remove_file(path);
+        }
     }
+}
+
+fn failed_at(path: &Path, error: io::Error) -> Error {
+    Error::io(format!("listen at {}", path.display()), error).with_hint(HINT)
+}
+
+/// Waits; whether it was told to stop meanwhile.
+fn is_stopped_within(stopped: &UnixStream, time: Duration) -> bool {
+    let mut fds = [PollFd::new(stopped, PollFlags::IN)];
+    let timeout = rustix::event::Timespec::try_from(time).ok();
+    let _interrupted = rustix::event::poll(&mut fds, timeout.as_ref());
+    !fds[0].revents().is_empty()
 }
 
 fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
@@ -83,14 +147,21 @@ fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_socket(path)?;
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Removes what an agent that died has left. Anything but a socket stays: it is somebody else's.
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path is not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The connections that are open, to be cut when it ends.

@@ -284,6 +284,7 @@ pub(super) async fn health(State(site): State<Site>) -> Response {
 
 fn problems(status: &Status, sinks: &[Stats]) -> Vec<String> {
     let mut problems = status.not_kept.clone();
+    problems.extend(status.lacks.iter().map(|lack| format!("the agent works without {lack}")));
     for sink in sinks {
         let name = &sink.sink;
         problems

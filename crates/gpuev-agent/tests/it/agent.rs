@@ -15,6 +15,7 @@ use gpuev_sim::{Client, Comm, DriverEvent, Kernel, RasBlock, Sensor, SimMachine}
 use gpuev_store::{History, Query};
 
 use crate::machine::{PATIENCE, machine_of};
+use crate::sink::fixture::until;
 
 fn config(state_dir: &Path) -> Config {
     let mut config = Config::default();
@@ -148,14 +149,17 @@ fn without_a_history_the_rest_goes_on() {
     let (sim, state) = (sim(), tempfile::tempdir().unwrap());
     let mut config = config(state.path());
     config.history.file = "no/such/folder.db".into();
-    let refused = Agent::start(&machine_of(&sim), &config).unwrap_err().to_string();
-    assert!(refused.contains("no/such/folder.db"), "{refused}");
-    config.history.enabled = false;
-    let agent = Agent::start(&machine_of(&sim), &config).unwrap();
-    let begin = agent.shared().live.now();
-    sim.emit(0, &start(1));
-    told(&agent, begin, "event", 1);
-    agent.stop().unwrap();
+    for enabled in [true, false] {
+        config.history.enabled = enabled;
+        let agent = Agent::start(&machine_of(&sim), &config).unwrap();
+        let begin = agent.shared().live.now();
+        sim.emit(0, &start(1));
+        told(&agent, begin, "event", 1);
+        let failure = || agent.shared().status().recording_failure;
+        until("it is said", || failure().is_some() == enabled);
+        assert!(failure().is_none_or(|why| why.contains("no/such/folder.db")));
+        agent.stop().unwrap();
+    }
 }
 
 /// What the agent noted in the history of `config`, and the events that it was noted for.

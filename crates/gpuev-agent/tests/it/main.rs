@@ -11,6 +11,7 @@ mod blind;
 mod campaign;
 mod config;
 mod dashboard;
+mod disk;
 mod documents;
 mod health;
 mod http;

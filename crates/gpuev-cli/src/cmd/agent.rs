@@ -125,8 +125,9 @@ fn give_up_the_rest(config: &Config) -> Result<Option<Plan>, Failure> {
         return Ok(None);
     }
     let folder = &config.agent.state_dir;
-    std::fs::create_dir_all(folder)
-        .map_err(|error| gpuev::Error::io(format!("create {}", folder.display()), error))?;
+    if let Err(error) = std::fs::create_dir_all(folder) {
+        say(&format!("create {}: {error}; the agent works without it", folder.display()));
+    }
     let plan = Plan::for_agent(config).in_force();
     let taken = plan.enter()?;
     say(&taken.to_string());
@@ -145,7 +146,15 @@ fn serve(
     }
     let hold = Hold::of(agent.shared(), keeper);
     let yielder = Yielder::start(hold, |told| say(&told.to_string()))?;
-    Ok(Some(Server::start(socket, Arc::new(Served { yielder }))?))
+    let shared = Arc::clone(agent.shared());
+    let tell = move |error: Option<&gpuev::Error>| {
+        match error {
+            Some(error) => say(&format!("{error}; trying again every 10 s")),
+            None => say("the local socket is there"),
+        }
+        shared.lacks("the local socket", error.map(ToString::to_string));
+    };
+    Ok(Some(Server::start_when_possible(socket, Arc::new(Served { yielder }), tell)?))
 }
 
 impl AgentArgs {
