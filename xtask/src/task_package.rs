@@ -38,8 +38,15 @@ pub(crate) fn run(names: &[String]) -> Result {
 /// The Debian package: the program as it is linked on this machine, with what it says of itself for man and shells.
 fn deb() -> Result<PathBuf> {
     cargo_tool("deb")?;
-    finish(&mut cargo(&["build", "--release", "--package", "gpuev-cli"]))?;
-    let path = packed(&target())?;
+    finish(&mut cargo(&[
+        "build",
+        "--profile",
+        "dist",
+        "--package",
+        "gpuev-cli",
+        "--all-features",
+    ]))?;
+    let path = packed(&target().join("dist/gpuev"), "package/dist")?;
     finish(Command::new("dpkg-deb").arg("--info").arg(&path))?;
     Ok(path)
 }
@@ -52,13 +59,8 @@ pub(crate) fn step() -> Result<Outcome> {
     if let Err(why) = cargo_tool("deb") {
         return Ok(Outcome::LeftOut(why));
     }
-    finish(&mut cargo(&["build", "--package", "gpuev-cli"]))?;
-    // `cargo deb` packs what a release left there, and nothing else.
-    let folder = target().join("package/trial");
-    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
-    fs::create_dir_all(folder.join("release")).map_err(failed)?;
-    fs::copy(target().join("debug/gpuev"), folder.join("release/gpuev")).map_err(failed)?;
-    let path = packed(&folder)?;
+    finish(&mut cargo(&["build", "--package", "gpuev-cli", "--all-features"]))?;
+    let path = packed(&target().join("debug/gpuev"), "package/trial")?;
     if !has_program("lintian") {
         return Ok(Outcome::LeftOut(format!("{} is packed; lintian is missing", path.display())));
     }
@@ -74,9 +76,14 @@ const LINTIAN: [&str; 4] = [
     "--tag-display-limit=0",
 ];
 
-/// The package of the program in `folder`'s `release`.
-fn packed(folder: &Path) -> Result<PathBuf> {
-    write_documents(&folder.join("release/gpuev"), &root().join("target/package"))?;
+/// The package of `program`, made in `folder` of the target folder.
+fn packed(program: &Path, folder: &str) -> Result<PathBuf> {
+    // `cargo deb` packs what a release left in a target folder, and nothing else.
+    let folder = target().join(folder);
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    fs::create_dir_all(folder.join("release")).map_err(failed)?;
+    fs::copy(program, folder.join("release/gpuev")).map_err(failed)?;
+    write_documents(program, &root().join("target/package"))?;
     let mut deb = cargo(&["deb", "--package", "gpuev-cli", "--no-build", "--strip"]);
     let said = output(deb.env("CARGO_TARGET_DIR", folder))?;
     let path = said.lines().last().ok_or("cargo deb names no package")?;
@@ -97,9 +104,11 @@ fn write_documents(program: &Path, folder: &Path) -> Result {
 
 /// A program that needs no library of the node it runs on.
 fn self_contained() -> Result<PathBuf> {
-    let mut build = cargo(&["build", "--release", "--package", "gpuev-cli", "--target", STATIC]);
+    let mut build =
+        cargo(&["build", "--profile", "dist", "--package", "gpuev-cli", "--all-features"]);
+    build.args(["--target", STATIC]);
     finish(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    let program = target().join(STATIC).join("release/gpuev");
+    let program = target().join(STATIC).join("dist/gpuev");
     // The loader names what a program asks it for; of this one it says that there is nothing to load.
     match Command::new("ldd").arg(&program).output() {
         Ok(said) if String::from_utf8_lossy(&said.stdout).contains("=>") => {

@@ -40,7 +40,9 @@ pub(crate) fn step() -> Result<Outcome> {
         return Ok(Outcome::LeftOut(why));
     }
     install_wheels(&environment)?;
-    if !run(&mut cargo(&["build", "--package", "gpuev-cli", "--bin", PROGRAM]))?.ok {
+    if !run(&mut cargo(&["build", "--package", "gpuev-cli", "--all-features", "--bin", PROGRAM]))?
+        .ok
+    {
         return Err("gpuev does not build".to_owned());
     }
     // As nextest does: a test that hangs fails, and does not hold up the others.
@@ -123,13 +125,13 @@ pub(crate) fn bench(programs: &Path) -> Result<Command> {
     for old in [&wheels, &packages] {
         let _there_may_be_none = std::fs::remove_dir_all(old);
     }
-    build_wheels(&environment, &wheels, &["--release"])?;
+    build_wheels(&environment, &wheels, &["--profile", "dist"])?;
     let mut install = python(&environment, &["-m", "pip", "install", "--quiet", "--no-index"]);
     install.args(["--no-deps", "--find-links"]).arg(&wheels).arg("--target").arg(&packages);
     succeed(install.args(DISTRIBUTIONS), "the wheels do not install")?;
-    let build = ["build", "--release", "--package", "gpuev-cli", "--bin", PROGRAM];
+    let build = ["build", "--profile", "dist", "--package", "gpuev-cli", "--bin", PROGRAM];
     succeed(&mut cargo(&build), "gpuev does not build")?;
-    let mut bench = Command::new(target().join("release").join(PROGRAM));
+    let mut bench = Command::new(target().join("dist").join(PROGRAM));
     bench.args([
         "sim",
         "run",

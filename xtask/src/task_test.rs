@@ -3,6 +3,9 @@
 //! Every step runs, whatever the ones before it came to; failures are told together at the end. What this
 //! machine cannot run is left out, and said.
 
+use std::path::Path;
+use std::process::Command;
+
 use crate::process::run;
 use crate::report::{Outcome, Report};
 use crate::tools::cargo_tool;
@@ -62,10 +65,36 @@ fn tests() -> Result<Outcome> {
         // Without a process for each test, those that change the process must not run side by side.
         let arguments =
             ["test", "--workspace", "--all-features", "--all-targets", "--no-fail-fast"];
-        return run(cargo(&arguments).args(["--", "--test-threads=1"])).map(Outcome::Ran);
+        return run(hostile(cargo(&arguments).args(["--", "--test-threads=1"]))).map(Outcome::Ran);
     }
     let arguments = ["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"];
-    run(&mut cargo(&arguments)).map(Outcome::Ran)
+    run(hostile(&mut cargo(&arguments))).map(Outcome::Ran)
+}
+
+/// Settings that somebody's machine may have and that no result may depend on.
+fn hostile(tests: &mut Command) -> &mut Command {
+    // Cargo and rustup themselves go on where they are.
+    for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+        if let (None, Some(home)) = (std::env::var_os(name), std::env::var_os("HOME")) {
+            tests.env(name, Path::new(&home).join(folder));
+        }
+    }
+    tests.env("CARGO_TERM_COLOR", "never").envs([
+        ("CI", "1"),
+        ("CLICOLOR_FORCE", "1"),
+        ("COLUMNS", "17"),
+        ("GPUEV_AGENT_HTTP_LISTEN", "nowhere"),
+        ("GPUEV_AMDSMI_UNITS", "vendor"),
+        ("GPUEV_RUNTIME_DIR", "/nonexistent/run"),
+        ("HOME", "/nonexistent/home"),
+        ("LC_ALL", "tr_TR.UTF-8"),
+        ("LINES", "3"),
+        ("NOTIFY_SOCKET", "/nonexistent/notify"),
+        ("STATE_DIRECTORY", "/nonexistent/state"),
+        ("TZ", "Asia/Kathmandu"),
+        ("XDG_RUNTIME_DIR", "/nonexistent/user"),
+        ("XDG_STATE_HOME", "/nonexistent/xdg"),
+    ])
 }
 
 fn doctests() -> Result<Outcome> {

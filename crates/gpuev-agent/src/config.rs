@@ -5,6 +5,7 @@ mod error;
 mod events;
 mod rules;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use gpuev::{EventType, Severity};
@@ -51,7 +52,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentSettings {
-    /// The folder of what outlives a restart.
+    /// The folder of what outlives a restart; by default the one that systemd made for the service
+    /// (`STATE_DIRECTORY`), else `/var/lib/gpuev`.
     pub state_dir: PathBuf,
     /// How many bytes of events may wait before they are lost (and a gap says so).
     pub queue: Size,
@@ -210,7 +212,8 @@ impl Default for ControlSettings {
 }
 
 impl Config {
-    /// Reads the file, and the environment over it. Without a path the default file is read where it exists.
+    /// Reads the file, and the environment over it: `GPUEV_AGENT_SECTION_KEY`, and `STATE_DIRECTORY` as the default of
+    /// `agent.state_dir`. Without a path the default file is read where it exists.
     ///
     /// # Errors
     /// Where the file cannot be read, or a key or value makes no sense; the error names the place.
@@ -240,21 +243,14 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut config: Self =
             toml::from_str(text).map_err(|error| ConfigError::of_text(origin, text, &error))?;
-        let mut table: Option<toml::Table> = None;
+        let mut table: toml::Table =
+            text.parse().map_err(|error| ConfigError::of_text(origin, text, &error))?;
         for (name, value) in environment {
-            let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
             let wrong = |why: String| ConfigError::of_variable(&name, why);
-            let table = match &mut table {
-                Some(table) => table,
-                none => none.insert(
-                    text.parse()
-                        .map_err(|e: toml::de::Error| ConfigError::of_text(origin, text, &e))?,
-                ),
-            };
-            put(table, key, &value).map_err(wrong)?;
-            config = table.clone().try_into().map_err(|error: toml::de::Error| {
-                ConfigError::of_variable(&name, error.message().to_owned())
-            })?;
+            if put_variable(&mut table, &name, &value).map_err(wrong)? {
+                let changed = table.clone().try_into();
+                config = changed.map_err(|e: toml::de::Error| wrong(e.message().to_owned()))?;
+            }
         }
         config.check(origin)?;
         Ok(config)
@@ -294,6 +290,25 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Puts the variable's value into `table`; `false` where the variable is none of the agent's.
+fn put_variable(table: &mut toml::Table, name: &str, value: &str) -> Result<bool, String> {
+    if let Some(key) = name.strip_prefix(ENV_PREFIX) {
+        return put(table, key, value).map(|()| true);
+    }
+    if name != "STATE_DIRECTORY" {
+        return Ok(false);
+    }
+    let agent = table.entry("agent").or_insert_with(|| toml::Table::new().into());
+    let agent = agent.as_table_mut().ok_or("there is no such section")?;
+    let folder =
+        gpuev_store::state_folder(OsStr::new(value)).map(|path| path.display().to_string());
+    let Some(folder) = folder.filter(|_| !agent.contains_key("state_dir")) else {
+        return Ok(false);
+    };
+    agent.insert("state_dir".to_owned(), folder.into());
+    Ok(true)
 }
 
 /// Sets `SECTION_KEY` of the environment: a TOML value, or else a bare word.

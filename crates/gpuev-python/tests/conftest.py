@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,9 @@ import pytest
 
 import amdsmi as documented
 from gpuev.sim import Machine
+
+# A shell starts what runs in the background with SIGINT ignored, Python leaves it so, and so do the programs it runs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALL_TYPES = [type for type in documented.AmdSmiEvtNotificationType if type]
 

@@ -37,22 +37,24 @@ pub enum ExportFormat {
     Ndjson,
     /// One line a record with a fixed set of columns, RFC 4180.
     Csv,
-    /// The columns of CSV with their types and units, for pandas, Polars and DuckDB.
-    #[cfg(feature = "parquet")]
+    /// The columns of CSV with their types and units, for pandas, Polars and DuckDB. Needs the feature `parquet`.
     Parquet,
     /// A time line in Chrome's trace event format, for Perfetto and `chrome://tracing`.
     Trace,
 }
 
 impl ExportFormat {
-    /// All that this build has.
-    pub const ALL: &[Self] = &[
-        Self::Ndjson,
-        Self::Csv,
-        #[cfg(feature = "parquet")]
-        Self::Parquet,
-        Self::Trace,
-    ];
+    /// All formats, also those that this build lacks: see [`missing_feature`](Self::missing_feature).
+    pub const ALL: &[Self] = &[Self::Ndjson, Self::Csv, Self::Parquet, Self::Trace];
+
+    /// The cargo feature that this format needs and that this build lacks.
+    #[must_use]
+    pub const fn missing_feature(self) -> Option<&'static str> {
+        match self {
+            Self::Parquet if !cfg!(feature = "parquet") => Some("parquet"),
+            _ => None,
+        }
+    }
 
     /// Its name on the command line.
     #[must_use]
@@ -60,7 +62,6 @@ impl ExportFormat {
         match self {
             Self::Ndjson => "ndjson",
             Self::Csv => "csv",
-            #[cfg(feature = "parquet")]
             Self::Parquet => "parquet",
             Self::Trace => "trace",
         }
@@ -88,11 +89,7 @@ impl ExportFormat {
     /// Whether it is not for a terminal.
     #[must_use]
     pub const fn is_binary(self) -> bool {
-        match self {
-            #[cfg(feature = "parquet")]
-            Self::Parquet => true,
-            _ => false,
-        }
+        matches!(self, Self::Parquet)
     }
 }
 
@@ -161,13 +158,15 @@ impl<W: Write + Send> Exporter<W> {
     /// Begins to write to `out`, which needs no buffer of its own.
     ///
     /// # Errors
-    /// Where `out` fails.
+    /// Where `out` fails, and where this build lacks the format.
     pub fn new(format: ExportFormat, out: W) -> io::Result<Self> {
         let sink = match format {
             ExportFormat::Ndjson => Sink::Ndjson(ndjson::Ndjson::new(out)),
             ExportFormat::Csv => Sink::Csv(csv::Csv::new(out)),
             #[cfg(feature = "parquet")]
             ExportFormat::Parquet => Sink::Parquet(Box::new(parquet::Parquet::new(out)?)),
+            #[cfg(not(feature = "parquet"))]
+            ExportFormat::Parquet => return Err(io::ErrorKind::Unsupported.into()),
             ExportFormat::Trace => Sink::Trace(Box::new(trace::Trace::new(out))),
         };
         let spans = Some(Pairs::default());

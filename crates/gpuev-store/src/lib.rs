@@ -42,6 +42,7 @@ pub use file_system::FileSystem;
 pub use history::{History, Items};
 pub use location::{
     default_history, default_history_to_read, default_history_to_record, histories_in, new_history,
+    state_folder,
 };
 pub use log::EventLog;
 pub use moment::{Zone, unix_ns_in, unix_ns_of};

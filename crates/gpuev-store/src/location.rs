@@ -4,6 +4,7 @@
 //! histories have the host in their name; a service's folder is its host's own. While one recorder has the history,
 //! another one takes a history of its own beside it, named by its process.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -26,12 +27,9 @@ struct Place {
 
 impl Place {
     fn ours() -> Self {
-        if let Some(folders) = std::env::var_os("STATE_DIRECTORY") {
-            // systemd.exec(5): folders of the service, separated by colons.
-            let mut folders = std::env::split_paths(&folders);
-            if let Some(folder) = folders.find(|folder| folder.is_absolute()) {
-                return Self { folder, shared: false };
-            }
+        let service = std::env::var_os("STATE_DIRECTORY");
+        if let Some(folder) = service.and_then(|folders| state_folder(&folders)) {
+            return Self { folder, shared: false };
         }
         match state_home().filter(|_| !rustix::process::geteuid().is_root()) {
             Some(home) => Self { folder: home.join("gpuev"), shared: true },
@@ -50,6 +48,12 @@ impl Place {
     fn file(&self, stem: &str) -> PathBuf {
         self.folder.join(format!("{stem}.{ENDING}"))
     }
+}
+
+/// The folder of a service in the value of `STATE_DIRECTORY`: systemd separates several by colons (systemd.exec(5)).
+#[must_use]
+pub fn state_folder(folders: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(folders).find(|folder| folder.is_absolute())
 }
 
 /// Where this user records: `/var/lib/gpuev/history.db` as root and in a service, else

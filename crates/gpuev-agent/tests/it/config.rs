@@ -80,6 +80,22 @@ fn the_environment_goes_over_the_file() {
 }
 
 #[test]
+fn the_services_folder_is_where_its_state_is() {
+    let of = |text: &str, variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        Config::parse(text, "agent.toml", variables).unwrap().agent.state_dir
+    };
+    let service = ("STATE_DIRECTORY", "relative:/srv/state/gpuev:/srv/other");
+    let variable = ("GPUEV_AGENT_AGENT_STATE_DIR", "/srv/variable");
+    let file = "[agent]\nstate_dir = \"/srv/file\"";
+    assert_eq!(of("", &[service]), Path::new("/srv/state/gpuev"));
+    assert_eq!(of("", &[("STATE_DIRECTORY", "")]), Path::new("/var/lib/gpuev"));
+    assert_eq!(of(file, &[service]), Path::new("/srv/file"));
+    assert_eq!(of("", &[service, variable]), Path::new("/srv/variable"));
+    assert_eq!(of("", &[variable, service]), Path::new("/srv/variable"));
+}
+
+#[test]
 fn a_file_that_is_named_must_be_there() {
     let missing = Path::new("/nonexistent/agent.toml");
     let told = Config::load(Some(missing), []).unwrap_err().to_string();

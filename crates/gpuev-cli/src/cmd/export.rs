@@ -62,7 +62,7 @@ struct Export {
 
 pub(crate) fn run(args: &ExportArgs) -> Outcome {
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
-    let format = chosen_format(args.format, output)?;
+    let format = built_in(chosen_format(args.format, output)?)?;
     let query = args.period.query(&args.zone.zone())?;
     let path = history_to_read(args.history.as_deref());
     let history = History::open(&path)?;
@@ -96,6 +96,15 @@ fn chosen_format(
         let names = names().join(", ");
         Failure::Usage(format!("{}: which format? --format is one of {names}", path.display()))
     })
+}
+
+fn built_in(format: ExportFormat) -> Result<ExportFormat, Failure> {
+    let Some(feature) = format.missing_feature() else { return Ok(format) };
+    let name = format.name();
+    Err(Failure::Usage(format!(
+        "this gpuev is built without {name}: build it with `cargo build --release --features {feature}`, or \
+         export csv, which has the same columns"
+    )))
 }
 
 impl Export {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use gpuev::{GapCause, Item};
 use gpuev_sim::SimMachine;
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::keeper::{Listening, Place, until};
 use crate::machine::{possible, thermal};
-use crate::program::{PROGRAM, command, has_thread};
+use crate::program::{PROGRAM, command, has_thread, untouched};
 
 /// An agent that runs, and where it keeps what it keeps.
 pub(crate) struct Agent {
@@ -94,7 +94,7 @@ impl Agent {
 }
 
 fn start(sim: &SimMachine, dir: &Path) -> (Running, BufReader<std::process::ChildStderr>) {
-    let mut command = Command::new(PROGRAM);
+    let mut command = untouched(PROGRAM);
     command.args(["agent", "--config"]).arg(dir.join("agent.toml"));
     // Else the folder for temporary files is in its reach, and with it this test's.
     command.env("SQLITE_TMPDIR", dir.join("state"));

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use gpuev_sim::run::{Run, Running};
@@ -23,7 +23,7 @@ use self::truth::{Truth, blind_time_is_told};
 use crate::agent::{recorded, runs, what_was_noted_is_exported};
 use crate::keeper::Listening;
 use crate::machine::possible;
-use crate::program::{PROGRAM, body, free_port, parse, run};
+use crate::program::{PROGRAM, body, free_port, parse, run, untouched};
 
 const GPUS: usize = 2;
 /// Events in a second, of all GPUs.
@@ -198,7 +198,7 @@ impl Field {
 
     /// Returns when it says that it is ready.
     fn start_agent(&mut self) {
-        let mut command = Command::new(PROGRAM);
+        let mut command = untouched(PROGRAM);
         command.args(["agent", "--config"]).arg(self.path("agent.toml"));
         command.env("NOTIFY_SOCKET", self.path("notify"));
         // Else the folder for temporary files is in its reach, and with it this test's.

@@ -17,7 +17,7 @@ const ENDLESS: &str = "sim:fault-storm,rate=5000";
 /// What a shell does for `nohup` and `trap '' SIGNAL`.
 fn ignoring(signals: &str, args: &[&str]) -> Command {
     let script = format!("trap '' {signals}; exec \"$0\" \"$@\"");
-    let mut command = Command::new("sh");
+    let mut command = crate::program::untouched("sh");
     command.args(["-c", &script, PROGRAM]).args(args).stdin(Stdio::null());
     command.env("GPUEV_RUNTIME_DIR", runtime_dir());
     command
@@ -192,11 +192,8 @@ fn a_program_that_cannot_be_started_is_told_by_the_exit_code() {
 fn colours_follow_the_conventions() {
     let watch = format!("{PROGRAM} watch --source sim:mixed,seed=11 --count 5");
     let coloured = |variables: &[(&str, &str)]| {
-        let mut script = Command::new("script");
+        let mut script = crate::program::untouched("script");
         script.args(["-qec", &watch, "/dev/null"]).stdin(Stdio::null());
-        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
-            script.env_remove(name);
-        }
         script.env("TERM", "xterm").envs(variables.iter().copied());
         let text = String::from_utf8(script.output().ok()?.stdout).unwrap();
         Some(text.contains("\x1b["))

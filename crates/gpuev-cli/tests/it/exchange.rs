@@ -129,6 +129,16 @@ fn the_name_of_the_output_says_the_format() {
     assert_eq!(place.names().len(), 6, "nothing else was written");
 }
 
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn a_format_that_is_not_built_in_names_its_feature() {
+    let place = Place::with_run();
+    let refused = place.run(&["export", "run.db", "-o", "run.parquet"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.contains("--features parquet"), "{refused:?}");
+    assert!(!place.0.path().join("run.parquet").exists());
+}
+
 #[cfg(feature = "parquet")]
 #[test]
 fn parquet_is_for_files_and_pipes() {
@@ -142,7 +152,7 @@ fn parquet_is_for_files_and_pipes() {
     assert!(file.starts_with(b"PAR1") && file.ends_with(b"PAR1"));
     // script(1) gives it a terminal; where it is not installed there is nothing to see.
     let export = format!("{} export run.db --format parquet", crate::program::PROGRAM);
-    let mut script = std::process::Command::new("script");
+    let mut script = crate::program::untouched("script");
     script.args(["-qec", &export, "/dev/null"]).current_dir(&place.0).stdin(Stdio::null());
     let Ok(told) = script.output() else { return eprintln!("script(1) is missing") };
     let told = (told.status.code(), String::from_utf8_lossy(&told.stdout).into_owned());

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use gpuev_sim::SimMachine;
 use rustix::process::Signal;
@@ -152,7 +151,7 @@ fn what_a_name_may_have_forged_is_marked_in_every_output() {
 #[test]
 fn few_file_descriptors_are_told_and_do_no_harm() {
     let watch = format!("ulimit -n 48; exec {PROGRAM} watch --source sim,gpus=64 --for 50ms");
-    let ended = ended(Command::new("sh").args(["-c", &watch]));
+    let ended = ended(crate::program::untouched("sh").args(["-c", &watch]));
     assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
     assert!(ended.err.contains("Too many open files"), "{}", ended.err);
 }
@@ -163,7 +162,7 @@ fn too_few_file_descriptors_on_a_driver_are_told_with_what_to_do() {
     if !possible(&sim) {
         return;
     }
-    let mut command = Command::new("sh");
+    let mut command = crate::program::untouched("sh");
     command.args(["-c", &format!("ulimit -n 16; exec {PROGRAM} watch --for 50ms")]);
     let ended = end_on(&sim, command);
     assert_eq!(ended.code, Some(0), "some GPUs are watched: {ended:?}");
@@ -185,7 +184,7 @@ fn who_may_not_open_the_device_is_told_how_he_may() {
     let copy = folder.path().join("gpuev");
     fs::copy(PROGRAM, &copy).unwrap();
     for what in ["watch", "doctor"] {
-        let mut command = Command::new("setpriv");
+        let mut command = crate::program::untouched("setpriv");
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
             .arg(&copy)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use gpuev::keeper::KeeperSource;
@@ -13,7 +13,7 @@ use gpuev_sim::{Kernel, SimMachine};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::machine::{end, possible, start_on, thermal};
-use crate::program::{PROGRAM, command};
+use crate::program::{PROGRAM, command, untouched};
 
 /// A listening keeper on a simulated machine.
 pub(crate) struct Listening {
@@ -41,7 +41,7 @@ impl Listening {
 
     pub(crate) fn at(sim: &SimMachine, place: Place) -> Self {
         let socket = place.socket();
-        let mut command = Command::new(PROGRAM);
+        let mut command = untouched(PROGRAM);
         command.args(["keeper", "--listen"]).arg(&socket).stdin(Stdio::null());
         let mut running = Run::new(sim).spawn(command).unwrap();
         wait_for(&mut running, &socket);
@@ -369,7 +369,7 @@ fn a_keeper_that_may_not_see_all_is_refused_with_the_reason() {
         return;
     }
     let place = Place::new();
-    let mut command = Command::new("setpriv");
+    let mut command = crate::program::untouched("setpriv");
     command.args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin", PROGRAM]);
     command.args(["keeper", "--listen"]).arg(place.socket()).stdin(Stdio::null());
     let Ok(mut running) = Run::new(&sim).spawn(command) else {

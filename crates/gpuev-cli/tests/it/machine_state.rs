@@ -1,7 +1,6 @@
 //! `gpuev list` and `gpuev doctor`: what is there, how it does, and what is wrong.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use gpuev_sim::{RasBlock, SimMachine, SimProcess};
 use serde_json::Value;
@@ -71,7 +70,7 @@ fn who_holds_the_device_is_named_and_doctor_is_not() {
     if !possible(&sim) {
         return;
     }
-    let mut shell = Command::new("sh");
+    let mut shell = crate::program::untouched("sh");
     let script = "exec 3<>/dev/kfd; echo $$ >&2; \"$0\" doctor --json 3>&-; exit $?";
     shell.args(["-c", script, PROGRAM]);
     let ended = end_on(&sim, shell).good();

@@ -55,9 +55,38 @@ pub(crate) fn parse(line: &str) -> Value {
 
 /// The program with these arguments, not started; it reads nothing.
 pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(args).stdin(Stdio::null()).env_remove("NO_COLOR");
+    let mut command = untouched(PROGRAM);
+    command.args(args).stdin(Stdio::null());
     command.env("GPUEV_RUNTIME_DIR", runtime_dir());
+    command
+}
+
+/// `program` in an environment that this machine's settings do not reach: colours, widths, zones, languages, folders
+/// and gpuev's own variables. Whoever tests one of them sets it.
+pub(crate) fn untouched(program: impl AsRef<OsStr>) -> Command {
+    const OURS: [&str; 12] = [
+        "CI",
+        "CLICOLOR",
+        "CLICOLOR_FORCE",
+        "COLUMNS",
+        "HOME",
+        "LANG",
+        "LINES",
+        "NOTIFY_SOCKET",
+        "NO_COLOR",
+        "STATE_DIRECTORY",
+        "TZ",
+        "VIRTUAL_ENV",
+    ];
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if OURS.contains(&&*text) || ["GPUEV_", "LC_", "XDG_"].iter().any(|of| text.starts_with(of))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command.env("TZ", "UTC");
     command
 }
 

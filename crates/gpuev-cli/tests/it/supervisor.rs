@@ -75,7 +75,7 @@ fn a_program_runs_where_it_cannot_be_recorded() {
 #[test]
 fn a_program_runs_on_where_its_recording_fails() {
     let folder = tempfile::tempdir().unwrap();
-    let mut shell = Command::new("sh");
+    let mut shell = crate::program::untouched("sh");
     shell.args(["-c", "ulimit -f 6000; exec \"$@\"", "sh", PROGRAM, "record", "-o"]);
     shell.arg(folder.path().join("run.db"));
     shell.args(["--source", "sim:fault-storm,rate=20000", "--"]).args(WAITING);
@@ -157,7 +157,7 @@ fn a_signal_ends_a_program_and_the_recorder_says_so() {
 #[test]
 fn signals_that_are_ignored_stay_ignored() {
     let script = "trap '' HUP USR1; exec \"$@\"";
-    let mut shell = Command::new("sh");
+    let mut shell = crate::program::untouched("sh");
     shell.args(["-c", script, "sh", PROGRAM]).args(IDLE).args(["-o", "/nowhere/run.db", "--"]);
     let ended = ended(shell.args(["grep", "^SigIgn", "/proc/self/status"]));
     let mask = ended.out.trim().trim_start_matches("SigIgn:").trim();

@@ -37,6 +37,7 @@ const MOST_TEXT: usize = 1024;
 /// More GPUs than any machine has: the largest known has 72 nodes.
 pub(super) const MOST_GPUS: usize = 1024;
 
+#[cfg(any(test, feature = "keeper-server"))]
 const QUESTION: usize = 4;
 const HEADER: usize = 16;
 
