@@ -1,15 +1,13 @@
-//! What the documents say is so: README's commands run, the schema's examples parse and its list is whole.
+//! What the documents say is so: the schema's examples parse and its list is whole. `docs_commands` runs their commands.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::{Running, parse, run};
+use crate::program::{parse, run};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -32,45 +30,6 @@ fn code(text: &str, language: &str) -> Vec<String> {
     }
     assert!(!lines.is_empty(), "no {language}");
     lines
-}
-
-/// The arguments that a command of README gives to the program; `None` for what is not the program.
-fn arguments(line: &str) -> Option<Vec<&str>> {
-    let line = line.split('#').next().unwrap_or(line).trim();
-    let rest = line.strip_prefix("cargo run --release -- ").or(line.strip_prefix("gpuev "))?;
-    Some(rest.split_whitespace().collect())
-}
-
-/// Runs it as a user does: what has said something is ended with SIGTERM, and must end well.
-fn works(args: &[&str]) {
-    let of_this_machine = !args.contains(&"--source") && args[0] != "sim";
-    let without_gpu = of_this_machine && !Path::new("/dev/kfd").exists();
-    let watches_this = of_this_machine && args[0] == "watch" && !without_gpu;
-    let mut running = Running::start(args);
-    if args[0] == "watch" && !without_gpu {
-        if !watches_this {
-            assert!(running.lines.read_line(&mut String::new()).unwrap() > 0, "{args:?}");
-        }
-        running.signal(Signal::TERM);
-    }
-    let ended = running.rest();
-    // Where neither root nor a user namespace is to be had, `sim run` says so.
-    let no_namespace = args.starts_with(&["sim", "run"])
-        && ended.code == Some(1)
-        && std::env::var_os("GPUEV_SIM_REQUIRE_ALL").is_none();
-    let expected = if without_gpu { Some(3) } else { Some(0) };
-    assert!(ended.code == expected || no_namespace, "{args:?}: {ended:?}");
-}
-
-#[test]
-fn commands_of_the_readme_work() {
-    for line in code(&document("README.md"), "sh") {
-        match arguments(&line) {
-            Some(args) => works(&args),
-            // It would run this test.
-            None => assert_eq!(line, "cargo xtask test", "nobody knows whether this works"),
-        }
-    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod agent;
 mod agent_yields;
 mod chaos;
+mod docs_commands;
 mod documents;
 mod ends;
 mod exchange;
