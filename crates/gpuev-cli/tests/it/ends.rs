@@ -1,7 +1,7 @@
 //! How the program ends: signals, outputs that are slow or gone, and limits of arguments.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::keeper::until;
 use crate::machine::possible;
-use crate::program::{PROGRAM, command, has_thread, run, runtime_dir};
+use crate::program::{PROGRAM, command, has_thread, run, runtime_dir, wait_for_the_storys_end};
 
 const ENDLESS: &str = "sim:fault-storm,rate=5000";
 
@@ -142,9 +142,10 @@ fn an_output_that_does_not_block_is_waited_for() {
     let mut watch = command(["watch", "--json", "--source", source]);
     let mut child = watch.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     drop(watch);
-    until(|| !has_thread(child.id(), "gpuev-finish"));
-    let mut out = String::new();
-    File::from(reader).read_to_string(&mut out).unwrap();
+    let (mut reader, mut out) = (BufReader::new(File::from(reader)), String::new());
+    reader.read_line(&mut out).unwrap();
+    wait_for_the_storys_end(child.id());
+    reader.read_to_string(&mut out).unwrap();
     let mut err = String::new();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{err}");

@@ -170,10 +170,26 @@ fn nothing() -> ChildStdout {
     child.stdout.take().unwrap()
 }
 
-/// Whether the program has a thread of this name.
+/// Waits until all has happened that was to happen on the simulated machine of a program that has begun to write.
+pub(crate) fn wait_for_the_storys_end(child: u32) {
+    // A thread has the program's name until it gives itself its own, and a list of threads that end may leave one out.
+    let is_over = || {
+        let names = threads(child);
+        let finish = names.iter().any(|name| name == "gpuev-finish");
+        !finish && names.iter().filter(|name| *name == "gpuev").count() == 1
+    };
+    while !(is_over() && is_over()) {
+        std::thread::yield_now();
+    }
+}
+
+/// Whether a thread of the program has this name.
 pub(crate) fn has_thread(child: u32, name: &str) -> bool {
+    threads(child).iter().any(|thread| thread == name)
+}
+
+fn threads(child: u32) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{child}/task")).unwrap();
-    tasks.flatten().any(|task| {
-        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
-    })
+    let names = tasks.flatten().flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+    names.map(|name| name.trim().to_owned()).collect()
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::{Running, command, ended, has_thread, parse, run};
+use crate::program::{Running, command, ended, parse, run, wait_for_the_storys_end};
 
 /// 400 events of everything on two GPUs, the same each time.
 const STORY: &str = "sim:mixed,gpus=2,seed=7,rate=4000,count=400";
@@ -116,9 +116,7 @@ fn who_reads_slowly_does_not_hold_up_the_driver() {
     let mut running = Running::start(["watch", "--json", "--source", source]);
     let first = running.line();
     // The pipe is full long before the story ends; it ends all the same.
-    while has_thread(running.child.id(), "gpuev-finish") {
-        std::thread::yield_now();
-    }
+    wait_for_the_storys_end(running.child.id());
     let ended = running.rest().good();
     let items: Vec<Value> =
         [first.as_str()].into_iter().chain(ended.out.lines()).map(parse).collect();
@@ -134,9 +132,7 @@ fn who_reads_too_slowly_is_told_how_much_is_missing() {
     let source = "sim:fault-storm,rate=1000,count=1000";
     let mut running = Running::start(["watch", "--json", "--buffer", "16K", "--source", source]);
     let first = running.line();
-    while has_thread(running.child.id(), "gpuev-finish") {
-        std::thread::yield_now();
-    }
+    wait_for_the_storys_end(running.child.id());
     let ended = running.rest().good();
     let lines = [first.as_str()].into_iter().chain(ended.out.lines());
     let (gaps, events): (Vec<_>, Vec<_>) =
