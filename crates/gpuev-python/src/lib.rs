@@ -4,6 +4,7 @@
 //! objects, exceptions, the interpreter's lock, Ctrl-C and fork.
 
 mod attributes;
+mod batch;
 mod convert;
 mod error;
 mod event;

@@ -7,18 +7,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gpuev::{
-    BufferedReader, Error, ErrorKind, EventMask, EventType, EventView, Gap, GapCause, ItemView,
-};
-use pyo3::intern;
+use gpuev::{BufferedReader, Error, ErrorKind, EventMask, Gap, GapCause, ItemView};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyString};
+use pyo3::types::PyList;
 
+use crate::batch::{Batch, Lost};
 use crate::error::raise;
 use crate::fork::{Local, quietly};
 use crate::gpu::ProcessorHandle;
-use crate::vendor::{keep, write_message};
 use crate::wait::{Deadline, until_readable};
 
 /// Reads the events of one GPU into dicts. Any number of them are independent.
@@ -38,71 +34,6 @@ struct State {
     lost: Lost,
 }
 
-/// What is not there.
-#[derive(Clone, Copy, Default)]
-struct Lost {
-    counted: u64,
-    /// And perhaps more that nobody counted.
-    uncounted: bool,
-}
-
-impl Lost {
-    fn add(&mut self, gap: &Gap) {
-        match gap.count {
-            Some(count) => self.counted = self.counted.saturating_add(count),
-            None => self.uncounted = true,
-        }
-    }
-
-    /// The number that is known; -1 where something may be lost and nothing is known.
-    fn told(self) -> i64 {
-        match self {
-            Self { counted: 0, uncounted: true } => -1,
-            Self { counted, .. } => i64::try_from(counted).unwrap_or(i64::MAX),
-        }
-    }
-}
-
-/// Events on their way to Python.
-#[derive(Default)]
-struct Batch {
-    events: Vec<Taken>,
-    messages: String,
-    /// The driver's lines, each with what is known of its process beside it.
-    lines: Vec<u8>,
-}
-
-struct Taken {
-    event_type: EventType,
-    seconds: f64,
-    lost_before: i64,
-    /// Where its message ends in `messages`.
-    message_end: usize,
-    /// Where its line ends in `lines`.
-    line_end: usize,
-}
-
-impl Batch {
-    /// Adds an event that happened later than `after`; it tells of what was `lost` before it.
-    fn add(&mut self, event: &EventView<'_>, after: f64, lost: &mut Lost, vendor: bool) {
-        // An event of a later kernel has no place in the documented enum.
-        let Some(event_type) = event.record.event_type() else { return };
-        let seconds = seconds(event.facts.time.unix_ns);
-        if seconds <= after {
-            return;
-        }
-        if vendor {
-            write_message(&mut self.messages, &event.record);
-        } else {
-            event.write_message(&mut self.messages);
-        }
-        keep(&mut self.lines, event);
-        let (message_end, line_end) = (self.messages.len(), self.lines.len());
-        let lost_before = std::mem::take(lost).told();
-        self.events.push(Taken { event_type, seconds, lost_before, message_end, line_end });
-    }
-}
-
 impl State {
     fn take(&mut self, after: f64, most: usize) -> Result<Batch, Error> {
         let mut batch = Batch::default();
@@ -111,7 +42,7 @@ impl State {
                 format!("read: the reader of GPU {} has been stopped", self.reader.gpu().bdf);
             return Err(Error::new(ErrorKind::Stopped, what));
         }
-        while batch.events.len() < most {
+        while batch.len() < most {
             match self.reader.view_next() {
                 Some(ItemView::Event(event)) => {
                     batch.add(&event, after, &mut self.lost, self.vendor_messages);
@@ -120,7 +51,7 @@ impl State {
                 None => break,
             }
         }
-        if batch.events.is_empty() && self.removed {
+        if batch.is_empty() && self.removed {
             let what = format!("read: GPU {} is gone", self.reader.gpu().bdf);
             let hint = "the GPU was removed or its partitions changed: list the GPUs again";
             return Err(Error::new(ErrorKind::GpuRemoved, what).with_hint(hint));
@@ -135,12 +66,6 @@ impl State {
             self.lost.add(gap);
         }
     }
-}
-
-/// Seconds since 1970, as `time.time()` has them.
-#[expect(clippy::cast_precision_loss, reason = "a float of today has a precision of 240 ns")]
-fn seconds(unix_ns: i64) -> f64 {
-    unix_ns as f64 / 1e9
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -187,8 +112,8 @@ impl EventReader {
         loop {
             let taken = py.detach(|| lock(state).take(after, most));
             let batch = taken.map_err(|error| raise(py, &error))?;
-            let Some(deadline) = deadline.filter(|_| batch.events.is_empty()) else {
-                return self.as_dicts(py, &batch);
+            let Some(deadline) = deadline.filter(|_| batch.is_empty()) else {
+                return batch.to_dicts(py, &self.handle);
             };
             let ready = ready_fd(py, state)?;
             if !until_readable(py, &ready, deadline)? {
@@ -236,60 +161,4 @@ fn ready_fd(py: Python<'_>, state: &Mutex<State>) -> PyResult<OwnedFd> {
         copied.map_err(|error| Error::io("copy an eventfd", error))
     });
     copied.map_err(|error| raise(py, &error))
-}
-
-impl EventReader {
-    /// A dict has few keys and most of its values are those of others: it is copied from one of its type, which
-    /// is faster than to fill it.
-    fn as_dicts<'py>(&self, py: Python<'py>, batch: &Batch) -> PyResult<Bound<'py, PyList>> {
-        let mut of_type: Vec<Option<Bound<'py, PyDict>>> = vec![None; EventType::ALL.len()];
-        let (mut start, mut line_start) = (0, 0);
-        let mut dicts = Vec::with_capacity(batch.events.len());
-        let class = event_class(py)?;
-        for event in &batch.events {
-            let place = event.event_type as usize - 1;
-            let like = match &of_type[place] {
-                Some(dict) => dict,
-                None => of_type[place].insert(self.empty_dict(py, place)?),
-            };
-            let dict = class.call1((like,))?.cast_into::<PyDict>()?;
-            let message = &batch.messages[start..event.message_end];
-            let line = &batch.lines[line_start..event.line_end];
-            (start, line_start) = (event.message_end, event.line_end);
-            dict.setattr(intern!(py, "_line"), PyBytes::new(py, line))?;
-            dict.set_item(intern!(py, "message"), PyString::new(py, message))?;
-            dict.set_item(intern!(py, "timestamp"), PyFloat::new(py, event.seconds))?;
-            if event.lost_before != 0 {
-                dict.set_item(intern!(py, "lost_before"), event.lost_before)?;
-            }
-            dicts.push(dict);
-        }
-        PyList::new(py, dicts)
-    }
-
-    /// All keys in their order, with what is the same for every event of the type at `place`.
-    fn empty_dict<'py>(&self, py: Python<'py>, place: usize) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        dict.set_item(intern!(py, "processor_handle"), &self.handle)?;
-        dict.set_item(intern!(py, "event"), &names(py)[place])?;
-        dict.set_item(intern!(py, "message"), py.None())?;
-        dict.set_item(intern!(py, "timestamp"), py.None())?;
-        dict.set_item(intern!(py, "lost_before"), 0)?;
-        Ok(dict)
-    }
-}
-
-/// The class of what is read: a dict that makes its rarer keys when they are asked for.
-fn event_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let find = || py.import("gpuev.amdsmi._event")?.getattr("AmdSmiEvent").map(Bound::unbind);
-    CLASS.get_or_try_init(py, find).map(|class| class.bind(py))
-}
-
-/// The documented names, made once.
-fn names(py: Python<'_>) -> &[Py<PyString>] {
-    static NAMES: PyOnceLock<Vec<Py<PyString>>> = PyOnceLock::new();
-    NAMES.get_or_init(py, || {
-        EventType::ALL.into_iter().map(|t| PyString::intern(py, t.name()).unbind()).collect()
-    })
 }

@@ -115,7 +115,7 @@ fn write_free(out: &mut String, bytes: &[u8]) -> fmt::Result {
 pub(crate) fn keep(out: &mut Vec<u8>, event: &EventView<'_>) {
     out.extend_from_slice(event.facts.raw);
     let name = event.facts.comm.bytes();
-    let pid = event.facts.pid_in(&event.record).filter(|_| event.record.task().is_some());
+    let pid = event.record.task().and_then(|_| event.facts.pid_in(&event.record));
     if pid.is_none() && name.is_none() {
         return;
     }

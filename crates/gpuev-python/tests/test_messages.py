@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 
@@ -195,3 +197,17 @@ def test_a_loop_around_read_does_not_spin(end):
     # Ten reads a second, and what the event or the error adds.
     assert int(reads) <= float(seconds) * 10 + 3, ran.stderr
     assert int(found) == ("emit" in end)
+
+
+class Witness:
+    """Says when it is gone."""
+
+
+def test_a_cycle_through_an_event_is_collected(gpu_machine, reader):
+    gpu_machine.emit("VMFAULT", pid=4242, process="python3")
+    [event] = reader.read(0)
+    event["witness"], event["itself"] = Witness(), event
+    gone = weakref.ref(event["witness"])
+    del event
+    gc.collect()
+    assert gone() is None
