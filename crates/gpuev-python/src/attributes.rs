@@ -1,9 +1,13 @@
 //! What the driver's files say of a GPU beside its sensors.
 
+use std::io::ErrorKind;
+
+use gpuev::Error;
 use gpuev::health::{self, BadPageStatus, MetricsField};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::error::raise;
 use crate::gpu::Gpu;
 
 /// Revolutions a minute, and percent of full drive.
@@ -94,6 +98,21 @@ pub(crate) fn gpu_bad_pages(
         },
     };
     Some(pages.iter().map(dict).collect::<Vec<_>>())
+}
+
+/// With how many bad pages the driver gives a GPU up; None where the driver does not say. Only root may ask.
+#[pyfunction]
+pub(crate) fn gpu_bad_page_threshold(py: Python<'_>, gpu: &Gpu) -> PyResult<Option<u32>> {
+    let Some(card) = gpu.gpu.card else { return Ok(None) };
+    let file = format!("sys/kernel/debug/dri/{card}/ras/bad_page_cnt_threshold");
+    let path = gpu.machine.path(file);
+    match py.detach(|| std::fs::read_to_string(&path)) {
+        Ok(text) => Ok(text.trim().parse().ok()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(raise(py, &Error::io(format!("read {}", path.display()), error)))
+        }
+        Err(_no_such_file) => Ok(None),
+    }
 }
 
 /// The driver's table `gpu_metrics` by the driver's names: an int, a list, None for what has no value; also

@@ -1,9 +1,10 @@
 //! How a GPU is doing, as dicts. What it does not tell is `None`.
 
 use gpuev::health::{self, ClockDomain, Hertz, Microwatts, TemperatureMetric, TemperatureSensor};
-use gpuev::process::{GpuProcess, Processes};
+use gpuev::process::{GpuProcess, KfdProcess, KfdUse, Processes};
 use pyo3::prelude::*;
 
+use crate::error::raise;
 use crate::gpu::Gpu;
 
 /// The sensors and counters of a GPU; each method takes a new look.
@@ -78,6 +79,16 @@ struct ProcessDict {
     gfx_ns: u64,
     enc_ns: u64,
     compute_occupancy: Option<u8>,
+}
+
+/// What a process uses of all GPUs: bytes, microseconds, compute units.
+#[derive(IntoPyObject)]
+struct ComputeProcessDict {
+    pid: u32,
+    vram: Option<u64>,
+    sdma_us: Option<u64>,
+    busy_compute_units: Option<u32>,
+    compute_units: Option<u32>,
 }
 
 /// PCI ids.
@@ -268,5 +279,47 @@ impl Sensors {
             subsystem_vendor: read("subsystem_vendor"),
             subsystem_device: read("subsystem_device"),
         })
+    }
+}
+
+/// The compute processes of the machine, in order of pid, or only the one with the number `pid`. `compute_units` is how
+/// many those GPUs have of which it is known how many are busy.
+#[pyfunction]
+#[pyo3(signature = (pid = None))]
+pub(crate) fn compute_processes(
+    py: Python<'_>,
+    pid: Option<u32>,
+) -> PyResult<Vec<impl for<'py> IntoPyObject<'py>>> {
+    let machine = crate::machine::current();
+    let found = py.detach(|| {
+        let gpus = machine.gpus()?;
+        let processes = Processes::of(&machine);
+        let wanted = |process: &KfdProcess| pid.is_none_or(|pid| process.pid == pid);
+        let all = processes.kfd().into_iter().filter(wanted);
+        Ok(all.map(|process| compute_process(&processes, &process, &gpus)).collect::<Vec<_>>())
+    });
+    found.map_err(|error| raise(py, &error))
+}
+
+fn compute_process(
+    processes: &Processes,
+    process: &KfdProcess,
+    gpus: &[gpuev::Gpu],
+) -> ComputeProcessDict {
+    let uses = || process.gpus.iter();
+    let known = || uses().filter(|one| one.busy_compute_units.is_some());
+    let units = |one: &KfdUse| {
+        gpus.iter().find(|gpu| gpu.id.kfd_id == one.kfd_id).and_then(|gpu| gpu.compute_units)
+    };
+    let busy = gpus.iter().filter_map(|gpu| processes.sdma_busy(process.pid, gpu));
+    let busy = busy.reduce(std::time::Duration::saturating_add);
+    ComputeProcessDict {
+        pid: process.pid,
+        vram: uses().filter_map(|one| one.vram).map(|bytes| bytes.0).reduce(u64::saturating_add),
+        sdma_us: busy.map(|busy| u64::try_from(busy.as_micros()).unwrap_or(u64::MAX)),
+        busy_compute_units: known()
+            .filter_map(|one| one.busy_compute_units)
+            .reduce(u32::saturating_add),
+        compute_units: known().map(units).try_fold(0, |sum: u32, one| sum.checked_add(one?)),
     }
 }

@@ -31,14 +31,15 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use crate::attributes::{
-        driver_info, gpu_attribute, gpu_bad_pages, gpu_fan, gpu_metrics_table, gpu_pcie,
+        driver_info, gpu_attribute, gpu_bad_page_threshold, gpu_bad_pages, gpu_fan,
+        gpu_metrics_table, gpu_pcie,
     };
     #[pymodule_export]
     use crate::event::{PyEvent, PyGap, PyGpuId};
     #[pymodule_export]
     use crate::gpu::{Gpu, ProcessorHandle};
     #[pymodule_export]
-    use crate::health::Sensors;
+    use crate::health::{Sensors, compute_processes};
     #[pymodule_export]
     use crate::history::{HistoryEntries, HistoryFile, HistoryReport, history_columns, moment};
     #[pymodule_export]
@@ -55,7 +56,7 @@ mod _core {
     #[pymodule_export]
     use crate::span::{Pairing, PySpan};
     #[pymodule_export]
-    use crate::topology::{gpu_links, gpu_nearest_cpu, gpu_route};
+    use crate::topology::{gpu_caches, gpu_links, gpu_memory_width, gpu_nearest_cpu, gpu_route};
     #[pymodule_export]
     use crate::vendor::{event_data, vendor_message};
     #[pymodule_export]

@@ -60,6 +60,36 @@ pub(crate) fn gpu_route(
     Some(RouteDict { kind: kind(route.kind), hops: route.hops, weight: route.weight })
 }
 
+/// Caches that are alike; `flags` as the driver has them (HSA_CACHE_TYPE_*).
+#[derive(IntoPyObject)]
+struct CacheDict {
+    level: u32,
+    kibibytes: u64,
+    flags: u32,
+    compute_units: usize,
+    count: usize,
+}
+
+/// The caches of a GPU, those that are alike together.
+#[pyfunction]
+pub(crate) fn gpu_caches(py: Python<'_>, gpu: &Gpu) -> Vec<impl for<'py> IntoPyObject<'py>> {
+    let caches = py.detach(|| gpu.machine.caches(gpu.gpu.node));
+    let dict = |cache: &gpuev::Caches| CacheDict {
+        level: cache.level,
+        kibibytes: cache.kibibytes,
+        flags: cache.flags,
+        compute_units: cache.compute_units,
+        count: cache.count,
+    };
+    caches.iter().map(dict).collect::<Vec<_>>()
+}
+
+/// How many bits wide the video memory of a GPU is.
+#[pyfunction]
+pub(crate) fn gpu_memory_width(py: Python<'_>, gpu: &Gpu) -> Option<u32> {
+    py.detach(|| gpu.machine.video_memory_width(gpu.gpu.node))
+}
+
 /// The KFD node of the CPU that is nearest to a GPU.
 #[pyfunction]
 pub(crate) fn gpu_nearest_cpu(py: Python<'_>, gpu: &Gpu) -> Option<u32> {

@@ -45,15 +45,18 @@ with amdsmi.AmdSmiEventReader(handle, amdsmi.AmdSmiEvtNotificationType) as reade
 
 
 def shared():
-    """What programs share with those after them."""
-    names = os.listdir("/dev/shm")
-    return {name for name in names if any(word in name for word in ("gpuev", "smi", "rocm"))}
+    """What programs share with those after them. Other tests' machines lie there too; this one's does not."""
+    words = ("gpuev", "smi", "rocm")
+    names = (name for name in os.listdir("/dev/shm") if not name.startswith("gpuev-sim-"))
+    return {name for name in names if any(word in name for word in words)}
 
 
 def test_killed_in_mid_read(tmp_path):
     skip_unless_possible()
     temporary = tmp_path / "temporary"
-    temporary.mkdir()
+    machines = tmp_path / "machines"
+    for folder in (temporary, machines):
+        folder.mkdir()
     (tmp_path / "until_killed.py").write_text(READ_UNTIL_KILLED)
     (tmp_path / "afterwards.py").write_text(READ_AFTERWARDS)
     before = shared()
@@ -62,12 +65,14 @@ def test_killed_in_mid_read(tmp_path):
     script = f"{python} until_killed.py; echo ended $?; {python} afterwards.py"
     command = [gpuev_program(), "sim", "run", "--scenario", "fault-storm", "--rate", "5000"]
     command += ["--listeners", "1", "--truth", str(truth.path), "--", "sh", "-c", script]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    environment = {**os.environ, "TMPDIR": str(machines)}
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     told = [line for line in ended.stdout.splitlines() if line]
     assert told == ["ended 137", "afterwards True 0"], ended
-    assert list(temporary.iterdir()) == []
+    assert list(temporary.iterdir()) == list(machines.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "afterwards.py",
+        "machines",
         "temporary",
         "truth.json",
         "until_killed.py",

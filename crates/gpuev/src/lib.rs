@@ -51,8 +51,8 @@ pub use gpuev_kfd::{
 pub use identity::{Bdf, GpuId, UniqueId};
 pub use lives::{Life, Lives};
 pub use machine::{
-    Card, ContainerEngine, DeniedNode, DriverInfo, GfxTarget, Gpu, GpuSelector, Inventory, Link,
-    LinkKind, Machine, Route, UnreadableNode,
+    Caches, Card, ContainerEngine, DeniedNode, DriverInfo, GfxTarget, Gpu, GpuSelector, Inventory,
+    Link, LinkKind, Machine, Route, UnreadableNode,
 };
 pub use monitor::{Monitor, MonitorBuilder};
 pub use reader::EventReader;

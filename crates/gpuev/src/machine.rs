@@ -5,6 +5,7 @@
 
 pub(crate) mod chips;
 pub(crate) mod files;
+mod hardware;
 mod links;
 mod names;
 mod pci;
@@ -21,6 +22,7 @@ pub use select::GpuSelector;
 use crate::health::Bytes;
 use crate::{Error, ErrorKind, EventSource, GpuId, KfdDevice, Result};
 
+pub use hardware::Caches;
 pub use links::{Link, LinkKind, Route};
 pub use pci::Card;
 pub use surroundings::ContainerEngine;

@@ -34,12 +34,16 @@ __all__ = [
     "Span",
     "Stream",
     "__version__",
+    "compute_processes",
     "driver_info",
     "event_data",
     "gpu_attribute",
+    "gpu_bad_page_threshold",
     "gpu_bad_pages",
+    "gpu_caches",
     "gpu_fan",
     "gpu_links",
+    "gpu_memory_width",
     "gpu_metrics_table",
     "gpu_nearest_cpu",
     "gpu_pcie",
@@ -578,12 +582,30 @@ class _Route(TypedDict):
     hops: int
     weight: int | None
 
+class _Caches(TypedDict):
+    level: int
+    kibibytes: int
+    flags: int
+    compute_units: int
+    count: int
+
+class _ComputeProcess(TypedDict):
+    pid: int
+    vram: int | None
+    sdma_us: int | None
+    busy_compute_units: int | None
+    compute_units: int | None
+
+def compute_processes(pid: int | None = None) -> list[_ComputeProcess]: ...
 def driver_info() -> _Driver: ...
 def event_data(kept: bytes) -> dict[str, Any]: ...
 def gpu_attribute(gpu: Gpu, name: str, fixed: bool = False) -> str | None: ...
+def gpu_bad_page_threshold(gpu: Gpu) -> int | None: ...
 def gpu_bad_pages(gpu: Gpu) -> list[_BadPage] | None: ...
+def gpu_caches(gpu: Gpu) -> list[_Caches]: ...
 def gpu_fan(gpu: Gpu) -> _Fan: ...
 def gpu_links(gpu: Gpu) -> list[_Link]: ...
+def gpu_memory_width(gpu: Gpu) -> int | None: ...
 def gpu_metrics_table(gpu: Gpu) -> dict[str, Any] | None: ...
 def gpu_nearest_cpu(gpu: Gpu) -> int | None: ...
 def gpu_pcie(gpu: Gpu) -> _Pcie: ...

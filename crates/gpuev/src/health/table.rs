@@ -45,7 +45,7 @@ struct Layout {
 /// `NUM_XCP`.
 const PARTITIONS: usize = 8;
 
-const LAYOUTS: [Layout; 8] = [
+const LAYOUTS: [Layout; 14] = [
     Layout { revision: (1, 1), parts: &[DISCRETE, HBM], partition: None },
     Layout { revision: (1, 2), parts: &[DISCRETE, HBM, STAMP], partition: None },
     Layout { revision: (1, 3), parts: &[DISCRETE, HBM, STAMP, VOLTAGES], partition: None },
@@ -94,6 +94,20 @@ const LAYOUTS: [Layout; 8] = [
         ],
         partition: Some((PARTITION_1_8, RECOVERIES)),
     },
+    Layout { revision: (2, 0), parts: &[COUNTER, APU_BEGIN, APU_REST], partition: None },
+    Layout { revision: (2, 1), parts: &[APU_BEGIN, COUNTER, APU_REST], partition: None },
+    Layout { revision: (2, 2), parts: &[APU_BEGIN, COUNTER, APU_REST, APU_2_2], partition: None },
+    Layout {
+        revision: (2, 3),
+        parts: &[APU_BEGIN, COUNTER, APU_REST, APU_2_2, APU_2_3],
+        partition: None,
+    },
+    Layout {
+        revision: (2, 4),
+        parts: &[APU_BEGIN, COUNTER, APU_REST, APU_2_2, APU_2_3, APU_2_4],
+        partition: None,
+    },
+    Layout { revision: (3, 0), parts: &[APU_3_0], partition: None },
 ];
 
 const DISCRETE: &[Declaration] = &[
@@ -228,6 +242,99 @@ const PARTITION_1_8: &[Declaration] = &[
     ("gfx_below_host_limit_thm_acc", 8, 8),
     ("gfx_low_utilization_acc", 8, 8),
     ("gfx_below_host_limit_total_acc", 8, 8),
+];
+
+const COUNTER: &[Declaration] = &[("system_clock_counter", 8, 0)];
+/// APUs. In which unit temperatures, powers and activities of revisions 2.0 to 2.3 are depends on the APU.
+const APU_BEGIN: &[Declaration] = &[
+    ("temperature_gfx", 2, 0),
+    ("temperature_soc", 2, 0),
+    ("temperature_core", 2, 8),
+    ("temperature_l3", 2, 2),
+    ("average_gfx_activity", 2, 0),
+    ("average_mm_activity", 2, 0),
+];
+const APU_REST: &[Declaration] = &[
+    ("average_socket_power", 2, 0),
+    ("average_cpu_power", 2, 0),
+    ("average_soc_power", 2, 0),
+    ("average_gfx_power", 2, 0),
+    ("average_core_power", 2, 8),
+    ("average_gfxclk_frequency", 2, 0),
+    ("average_socclk_frequency", 2, 0),
+    ("average_uclk_frequency", 2, 0),
+    ("average_fclk_frequency", 2, 0),
+    ("average_vclk_frequency", 2, 0),
+    ("average_dclk_frequency", 2, 0),
+    ("current_gfxclk", 2, 0),
+    ("current_socclk", 2, 0),
+    ("current_uclk", 2, 0),
+    ("current_fclk", 2, 0),
+    ("current_vclk", 2, 0),
+    ("current_dclk", 2, 0),
+    ("current_coreclk", 2, 8),
+    ("current_l3clk", 2, 2),
+    ("throttle_status", 4, 0),
+    ("fan_pwm", 2, 0),
+];
+const APU_2_2: &[Declaration] = &[("", 2, 3), ("indep_throttle_status", 8, 0)];
+const APU_2_3: &[Declaration] = &[
+    ("average_temperature_gfx", 2, 0),
+    ("average_temperature_soc", 2, 0),
+    ("average_temperature_core", 2, 8),
+    ("average_temperature_l3", 2, 2),
+];
+const APU_2_4: &[Declaration] = &[
+    ("average_cpu_voltage", 2, 0),
+    ("average_soc_voltage", 2, 0),
+    ("average_gfx_voltage", 2, 0),
+    ("average_cpu_current", 2, 0),
+    ("average_soc_current", 2, 0),
+    ("average_gfx_current", 2, 0),
+];
+const APU_3_0: &[Declaration] = &[
+    ("temperature_gfx", 2, 0),
+    ("temperature_soc", 2, 0),
+    ("temperature_core", 2, 16),
+    ("temperature_skin", 2, 0),
+    ("average_gfx_activity", 2, 0),
+    ("average_vcn_activity", 2, 0),
+    ("average_ipu_activity", 2, 8),
+    ("average_core_c0_activity", 2, 16),
+    ("average_dram_reads", 2, 0),
+    ("average_dram_writes", 2, 0),
+    ("average_ipu_reads", 2, 0),
+    ("average_ipu_writes", 2, 0),
+    ("system_clock_counter", 8, 0),
+    ("average_socket_power", 4, 0),
+    ("average_ipu_power", 2, 0),
+    ("average_apu_power", 4, 0),
+    ("average_gfx_power", 4, 0),
+    ("average_dgpu_power", 4, 0),
+    ("average_all_core_power", 4, 0),
+    ("average_core_power", 2, 16),
+    ("average_sys_power", 2, 0),
+    ("stapm_power_limit", 2, 0),
+    ("current_stapm_power_limit", 2, 0),
+    ("average_gfxclk_frequency", 2, 0),
+    ("average_socclk_frequency", 2, 0),
+    ("average_vpeclk_frequency", 2, 0),
+    ("average_ipuclk_frequency", 2, 0),
+    ("average_fclk_frequency", 2, 0),
+    ("average_vclk_frequency", 2, 0),
+    ("average_uclk_frequency", 2, 0),
+    ("average_mpipu_frequency", 2, 0),
+    ("current_coreclk", 2, 16),
+    ("current_core_maxfreq", 2, 0),
+    ("current_gfx_maxfreq", 2, 0),
+    ("throttle_residency_prochot", 4, 0),
+    ("throttle_residency_spl", 4, 0),
+    ("throttle_residency_fppt", 4, 0),
+    ("throttle_residency_sppt", 4, 0),
+    ("throttle_residency_thm_core", 4, 0),
+    ("throttle_residency_thm_gfx", 4, 0),
+    ("throttle_residency_thm_soc", 4, 0),
+    ("time_filter_alphavalue", 4, 0),
 ];
 
 /// `AMDGPU_METRICS_ATTR_ID_*` of revision 1.9, by number.

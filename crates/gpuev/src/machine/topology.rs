@@ -139,16 +139,20 @@ fn unreadable(path: &Path, error: &io::Error) -> Node {
 
 /// The node's banks of video memory; before Linux 4.16 its property `local_mem_size`.
 fn memory(dir: &Path, properties: &Properties) -> Option<u64> {
-    let banks = std::fs::read_dir(dir.join("mem_banks")).into_iter().flatten().flatten();
-    let sizes = banks.take(MOST_BANKS).filter_map(|bank| {
-        let bytes = files::read(&bank.path().join("properties"), PROPERTIES_LIMIT).ok()?;
-        let bank = Properties::parse(&bytes);
-        // Heap types 1 and 2: video memory that the CPU can reach, and that it cannot.
-        let is_video = bank.get("heap_type").is_some_and(|heap| matches!(heap, 1 | 2));
-        bank.get("size_in_bytes").filter(|_| is_video)
-    });
+    let sizes = video_banks(dir).filter_map(|bank| bank.get("size_in_bytes"));
     let sum = sizes.reduce(u64::saturating_add).or_else(|| properties.get("local_mem_size"));
     sum.filter(|bytes| (1..=MOST_BYTES).contains(bytes))
+}
+
+/// The banks of video memory of the node at `dir`.
+pub(super) fn video_banks(dir: &Path) -> impl Iterator<Item = Properties> {
+    let banks = std::fs::read_dir(dir.join("mem_banks")).into_iter().flatten().flatten();
+    let banks = banks.take(MOST_BANKS).filter_map(|bank| {
+        let bytes = files::read(&bank.path().join("properties"), PROPERTIES_LIMIT).ok()?;
+        Some(Properties::parse(&bytes))
+    });
+    // Heap types 1 and 2: video memory that the CPU can reach, and that it cannot.
+    banks.filter(|bank| bank.get("heap_type").is_some_and(|heap| matches!(heap, 1 | 2)))
 }
 
 /// KFD's own word, or where that makes no sense, the device behind the render node.

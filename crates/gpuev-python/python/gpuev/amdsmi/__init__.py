@@ -9,19 +9,13 @@ if TYPE_CHECKING:
 
     from .._core import processor_handle as processor_handle
     from ._event import AmdSmiEvent as AmdSmiEvent
-    from ._exceptions import (
-        AmdSmiBdfFormatException as AmdSmiBdfFormatException,
-        AmdSmiException as AmdSmiException,
-        AmdSmiKeyException as AmdSmiKeyException,
-        AmdSmiLibraryException as AmdSmiLibraryException,
-        AmdSmiParameterException as AmdSmiParameterException,
-        AmdSmiRetCode as AmdSmiRetCode,
-        AmdSmiRetryException as AmdSmiRetryException,
-        AmdSmiTimeoutException as AmdSmiTimeoutException,
-    )
+    from ._exceptions import *
     from ._functions import *
     from ._identity import *
     from ._improve import improve as improve
+    from ._policies import *
+    from ._processes import *
+    from ._ras import *
     from ._reader import AmdSmiEventReader as AmdSmiEventReader
     from ._session import amdsmi_init as amdsmi_init, amdsmi_shut_down as amdsmi_shut_down
     from ._telemetry import *
@@ -32,7 +26,7 @@ if TYPE_CHECKING:
 
 _SUBMODULES = ("amdsmi_exception", "amdsmi_interface", "amdsmi_wrapper")
 # What the vendor's package has not.
-_OWN = ("AmdSmiEvent", "AmdSmiRetCode", "improve", "processor_handle", "use_units")
+_OWN = ("AmdSmiEvent", "improve", "processor_handle", "use_units")
 
 
 def __getattr__(name: str) -> "Any":

@@ -10,7 +10,7 @@ MISSING = object()
 
 _SESSION = ("amdsmi_init", "amdsmi_shut_down")
 # In this order: those that programs ask for most are found first.
-_FUNCTION_HOMES = ("_functions", "_identity", "_topology", "_telemetry")
+_FUNCTION_HOMES = ("_functions", "_processes", "_identity", "_topology", "_policies", "_telemetry", "_ras")
 _HOMES = {
     "AmdSmiEvent": "_event",
     "AmdSmiEventReader": "_reader",
@@ -62,18 +62,9 @@ def _first_words(table: str) -> list[str]:
     return [line.split(maxsplit=1)[0] for line in table.splitlines()]
 
 
-_EXCEPTIONS = (
-    "AmdSmiBdfFormatException",
-    "AmdSmiException",
-    "AmdSmiKeyException",
-    "AmdSmiLibraryException",
-    "AmdSmiParameterException",
-    "AmdSmiRetryException",
-    "AmdSmiTimeoutException",
-)
-
-
 def names() -> list[str]:
-    """The public names of the vendor's package."""
-    enums = _first_words(_names.ENUMS)
-    return [*_first_words(_names.FUNCTIONS), *enums, *_EXCEPTIONS, "AmdSmiEventReader", *constants()]
+    """The public names of the vendor's package, and AmdSmiRetCode."""
+    from . import _exceptions
+
+    classes = [*_first_words(_names.ENUMS), *_exceptions.__all__, "AmdSmiEventReader"]
+    return [*_first_words(_names.FUNCTIONS), *classes, *constants()]

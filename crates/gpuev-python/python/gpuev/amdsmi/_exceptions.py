@@ -217,3 +217,15 @@ class AmdSmiBdfFormatException(AmdSmiException):
             "\t<device> is 2 hex digits long from 00-1F interval\n"
             "\t<function> is 1 hex digit long from 0-7 interval"
         )
+
+
+__all__ = [
+    "AmdSmiBdfFormatException",
+    "AmdSmiException",
+    "AmdSmiKeyException",
+    "AmdSmiLibraryException",
+    "AmdSmiParameterException",
+    "AmdSmiRetCode",
+    "AmdSmiRetryException",
+    "AmdSmiTimeoutException",
+]

@@ -1,12 +1,11 @@
-"""Discovery, sensors, memory, errors and processes in the documented API's keys and units.
+"""Discovery, sensors, memory and errors in the documented API's keys and units.
 
 Of a GPU that is gone, all that would ask it raise `AmdSmiLibraryException` with code 31.
 """
 
 from __future__ import annotations
 
-from .._core import list_gpus, processor_handle
-from ..errors import Error, NoGpuError
+from .._core import processor_handle
 from ._exceptions import (
     AmdSmiBdfFormatException,
     AmdSmiLibraryException,
@@ -14,7 +13,7 @@ from ._exceptions import (
     AmdSmiRetCode,
 )
 from . import _units
-from ._session import check_initialized, gpu_of, library_exception, not_supported, sensors_of
+from ._session import all_gpus, check_initialized, gpu_of, not_supported, sensors_of
 from ._types import (
     AmdSmiClkType,
     AmdSmiGpuBlock,
@@ -26,8 +25,6 @@ from ._types import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Type, Union
-
-    from .._core import Gpu
 
 _NOT_AVAILABLE = "N/A"
 _MEBIBYTE = 1 << 20
@@ -42,16 +39,6 @@ def _check(value: object, kind: Type[Any]) -> None:
         raise AmdSmiParameterException(value, kind)
 
 
-def _gpus() -> List[Gpu]:
-    check_initialized()
-    try:
-        return list_gpus()
-    except NoGpuError:
-        return []
-    except Error as error:
-        raise library_exception(error) from error
-
-
 def amdsmi_get_processor_handles() -> List[processor_handle]:
     """
     Get a list of all processor handles in the system.
@@ -63,7 +50,7 @@ def amdsmi_get_processor_handles() -> List[processor_handle]:
     Raises:
     - AmdSmiLibraryException: If the library is not initialized or discovery fails
     """
-    return [processor_handle.of(gpu) for gpu in _gpus()]
+    return [processor_handle.of(gpu) for gpu in all_gpus()]
 
 
 def amdsmi_get_socket_handles() -> List[processor_handle]:
@@ -78,7 +65,7 @@ def amdsmi_get_socket_handles() -> List[processor_handle]:
     """
     seen = set()
     sockets = []
-    for gpu in _gpus():
+    for gpu in all_gpus():
         if gpu.bdf not in seen:
             seen.add(gpu.bdf)
             sockets.append(processor_handle.of(gpu))
@@ -117,7 +104,7 @@ def amdsmi_get_processor_handle_from_bdf(bdf: str) -> processor_handle:
     check_initialized()
     _check(bdf, str)
     wanted = _normal_bdf(bdf)
-    for gpu in _gpus():
+    for gpu in all_gpus():
         if gpu.bdf == wanted:
             return processor_handle.of(gpu)
     raise AmdSmiLibraryException(AmdSmiRetCode.NOT_FOUND)
@@ -524,50 +511,6 @@ def amdsmi_get_gpu_ecc_count(
     }
 
 
-_MOST_PROCESSES = 1024
-
-
-def amdsmi_get_gpu_process_list(processor_handle: processor_handle) -> List[Dict[str, Any]]:
-    """
-    Get the processes that use a GPU.
-
-    Parameters:
-    - processor_handle: Handle for the target GPU device
-
-    Returns:
-    - List[dict]: Up to 1024, in order of pid, each with:
-      - name (str): Name, or "N/A"
-      - pid (int): Process id
-      - mem (int): All its memory on this GPU, in bytes
-      - engine_usage (dict): gfx (int), enc (int): time in nanoseconds that the engines were busy for it
-      - memory_usage (dict): gtt_mem (int), cpu_mem (int), vram_mem (int) in bytes
-      - cu_occupancy (int or "N/A"): Percent of the compute units that it keeps busy
-
-    Raises:
-    - AmdSmiParameterException: If processor_handle is not valid
-
-    Note:
-    - Other users' processes may not be looked into without privileges; of them there is what the compute
-      driver tells everybody
-    """
-    processes = sensors_of(processor_handle).processes()
-    return [
-        {
-            "name": _or_not_available(process["name"]),
-            "pid": process["pid"],
-            "mem": process["vram"] + process["gtt"] + process["cpu"],
-            "engine_usage": {"gfx": process["gfx_ns"], "enc": process["enc_ns"]},
-            "memory_usage": {
-                "gtt_mem": process["gtt"],
-                "cpu_mem": process["cpu"],
-                "vram_mem": process["vram"],
-            },
-            "cu_occupancy": _or_not_available(process["compute_occupancy"]),
-        }
-        for process in processes[:_MOST_PROCESSES]
-    ]
-
-
 __all__ = [
     "amdsmi_get_clock_info",
     "amdsmi_get_gpu_activity",
@@ -578,7 +521,6 @@ __all__ = [
     "amdsmi_get_gpu_kfd_info",
     "amdsmi_get_gpu_memory_total",
     "amdsmi_get_gpu_memory_usage",
-    "amdsmi_get_gpu_process_list",
     "amdsmi_get_gpu_total_ecc_count",
     "amdsmi_get_gpu_vram_usage",
     "amdsmi_get_power_cap_info",

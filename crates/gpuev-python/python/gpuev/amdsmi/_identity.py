@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from .._core import __version__ as _gpuev
-from .._core import driver_info, gpu_attribute, gpu_metrics_table, list_gpus
+from .._core import driver_info, gpu_attribute, gpu_memory_width, gpu_metrics_table, list_gpus
 from ..errors import Error
 from . import _names, _units
 from ._exceptions import AmdSmiParameterException
@@ -92,18 +92,20 @@ def amdsmi_get_gpu_vram_info(processor_handle: processor_handle) -> Dict[str, Un
 
     Returns:
     - dict: vram_type (AmdSmiVramType; UNKNOWN: the kernel's files do not have it), vram_vendor (str), vram_size
-      in megabytes (1024 * 1024 bytes), vram_bit_width ("N/A"), vram_max_bandwidth in GB/s or "N/A"
+      in megabytes (1024 * 1024 bytes), vram_bit_width, vram_max_bandwidth in GB/s; "N/A" what is not
+      known
     """
     gpu = present(processor_handle)
     total = sensors_of(processor_handle).memory()["vram_total"]
     if total is None:
         raise not_supported()
+    width = gpu_memory_width(gpu)
     bandwidth = (gpu_metrics_table(gpu) or {}).get("vram_max_bandwidth")
     return {
         "vram_type": AmdSmiVramType.UNKNOWN,
         "vram_vendor": _fixed(gpu, "mem_info_vram_vendor") or _NOT_AVAILABLE,
         "vram_size": total // _MEBIBYTE,
-        "vram_bit_width": _NOT_AVAILABLE,
+        "vram_bit_width": _NOT_AVAILABLE if width is None else width,
         "vram_max_bandwidth": _NOT_AVAILABLE if bandwidth is None else bandwidth,
     }
 

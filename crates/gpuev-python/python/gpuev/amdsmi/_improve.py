@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import wraps
 
 from .._core import initialize, list_gpus
 from .._core import processor_handle as own_handle
@@ -17,7 +18,7 @@ from ._types import AmdSmiEvtNotificationType
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Any, Dict, Iterable, List, Optional, Union
+    from typing import Any, Dict, Iterable, List
 
     from .._core import processor_handle
 
@@ -73,15 +74,10 @@ def _reader_for(vendor: ModuleType) -> type:
             except (AmdSmiLibraryException, AmdSmiParameterException) as error:
                 raise _vendors(vendor, error) from error
 
-        def read(
-            self,
-            timestamp: Union[int, float],
-            num_elem: int = 10,
-            *,
-            timeout_ms: Optional[float] = None,
-        ) -> List[Dict[str, Any]]:
+        @wraps(AmdSmiEventReader.read)  # type: ignore[override]
+        def read(self, *arguments: Any, **named: Any) -> List[Dict[str, Any]]:
             try:
-                events = super().read(timestamp, num_elem, timeout_ms=timeout_ms)
+                events = super().read(*arguments, **named)
             except (AmdSmiLibraryException, AmdSmiParameterException) as error:
                 raise _vendors(vendor, error) from error
             for event in events:

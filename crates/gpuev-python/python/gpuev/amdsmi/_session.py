@@ -11,6 +11,8 @@ from ._types import AmdSmiInitFlags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import List
+
     from .._core import Gpu, Sensors
 
 _CODES = {
@@ -38,6 +40,17 @@ def check_initialized() -> None:
     """Raises code 32 before `amdsmi_init`."""
     if not is_initialized():
         raise AmdSmiLibraryException(AmdSmiRetCode.NOT_INIT)
+
+
+def all_gpus() -> List[Gpu]:
+    """The GPUs of the machine; none is no error."""
+    check_initialized()
+    try:
+        return list_gpus()
+    except NoGpuError:
+        return []
+    except Error as error:
+        raise library_exception(error) from error
 
 
 def gpu_of(handle: processor_handle) -> Gpu:

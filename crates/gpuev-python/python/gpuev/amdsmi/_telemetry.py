@@ -1,26 +1,16 @@
-"""How a GPU is doing, beyond temperature and power: energy, the driver's table of metrics, clocks, links, errors."""
+"""How a GPU is doing, beyond temperature and power: energy, the driver's table of metrics, clocks, links."""
 
 from __future__ import annotations
 
 import time
 
-from .._core import (
-    gpu_attribute,
-    gpu_bad_pages,
-    gpu_fan,
-    gpu_metrics_table,
-    gpu_pcie,
-    list_gpus,
-)
-from ..errors import Error, NoGpuError
+from .._core import gpu_attribute, gpu_fan, gpu_metrics_table, gpu_pcie
 from ._exceptions import AmdSmiLibraryException, AmdSmiParameterException, AmdSmiRetCode
 from ._identity import present
-from ._session import check_initialized, library_exception, not_supported, sensors_of
+from ._policies import number
+from ._session import not_supported, sensors_of
 from ._types import (
     AmdSmiClkType,
-    AmdSmiGpuBlock,
-    AmdSmiMemoryPageStatus,
-    AmdSmiRasErrState,
     AmdSmiUtilizationCounterType,
     AmdSmiVoltageMetric,
     AmdSmiVoltageType,
@@ -31,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Tuple, Union
 
-    from .._core import Gpu, processor_handle
+    from .._core import processor_handle
 
 _NOT_AVAILABLE = "N/A"
 # 2^-16 joule, in microjoules.
@@ -134,9 +124,40 @@ def _several(key: str, values: Optional[List[Optional[int]]], count: int) -> Lis
     return [_shown(key, value) for value in padded]
 
 
+# First number of the table's revision; those of APUs have others.
+_OF_GPUS = 1
+
+
+def _of_apu(handle: processor_handle, table: Dict[str, Any]) -> Dict[str, Optional[int]]:
+    """What the table of an APU has under other names, or in units that depend on the APU: those even the sensors out."""
+    sensors = sensors_of(handle)
+    power, activity, voltages = sensors.power(), sensors.activity(), sensors.voltages()
+    edge = sensors.temperature(0)
+    average, current = (
+        None if value is None else value // 1_000_000 for value in (power["average"], power["current"])
+    )
+    return {
+        "temperature_edge": None if edge is None else int(edge / 1000),
+        "average_gfx_activity": activity["gfx"],
+        "average_umc_activity": activity["memory"],
+        "average_mm_activity": activity["media"],
+        "average_socket_power": average,
+        "current_socket_power": current,
+        "average_vclk0_frequency": table.get("average_vclk_frequency"),
+        "average_dclk0_frequency": table.get("average_dclk_frequency"),
+        "current_vclk0": table.get("current_vclk"),
+        "current_dclk0": table.get("current_dclk"),
+        "voltage_soc": voltages["soc"],
+        "voltage_gfx": voltages["gfx"],
+    }
+
+
 def amdsmi_get_gpu_metrics_info(processor_handle: processor_handle) -> Dict[str, Any]:
     """
     Get the driver's table `gpu_metrics`, in the driver's units: degrees Celsius, watts, MHz, percent.
+
+    The table of an APU has other fields, in units that depend on the APU. What the keys have in common with them is
+    given, in the same units as of other GPUs.
 
     Returns:
     - dict: The vendor's keys. "N/A" where the table has no such field, or no value for it; a list of values where
@@ -146,6 +167,8 @@ def amdsmi_get_gpu_metrics_info(processor_handle: processor_handle) -> Dict[str,
     - AmdSmiLibraryException: NOT_SUPPORTED if the GPU has no table, or one of a revision that is not known
     """
     table = _table(processor_handle)
+    if table["format_revision"] != _OF_GPUS:
+        table.update(_of_apu(processor_handle, table))
     for name, (several, index) in _FIRST_OF.items():
         if several in table:
             table[name] = table[several][index]
@@ -356,47 +379,6 @@ def amdsmi_get_gpu_volt_metric(
     return _known(voltages["gfx"])
 
 
-_LEVELS = {
-    "auto": "AUTO",
-    "low": "LOW",
-    "high": "HIGH",
-    "manual": "MANUAL",
-    "profile_standard": "STABLE_STD",
-    "profile_peak": "STABLE_PEAK",
-    "profile_min_mclk": "STABLE_MIN_MCLK",
-    "profile_min_sclk": "STABLE_MIN_SCLK",
-    "perf_determinism": "DETERMINISM",
-}
-
-
-def amdsmi_get_gpu_perf_level(processor_handle: processor_handle) -> str:
-    """Get by what rule clocks are chosen, as "AMDSMI_DEV_PERF_LEVEL_AUTO"."""
-    text = gpu_attribute(present(processor_handle), "power_dpm_force_performance_level")
-    if text is None:
-        raise not_supported()
-    return f"AMDSMI_DEV_PERF_LEVEL_{_LEVELS.get(text, 'UNKNOWN')}"
-
-
-def _number(handle: processor_handle, file: str) -> int:
-    text = gpu_attribute(present(handle), file) or ""
-    return _known(int(text) if text.isdecimal() else None)
-
-
-def amdsmi_get_gpu_overdrive_level(processor_handle: processor_handle) -> int:
-    """Get by how many percent the graphics clock may exceed its own limit."""
-    return _number(processor_handle, "pp_sclk_od")
-
-
-def amdsmi_get_gpu_mem_overdrive_level(processor_handle: processor_handle) -> int:
-    """Get by how many percent the memory clock may exceed its own limit."""
-    return _number(processor_handle, "pp_mclk_od")
-
-
-def amdsmi_is_gpu_power_management_enabled(processor_handle: processor_handle) -> bool:
-    """Get whether the driver manages the GPU's clocks and power."""
-    return gpu_attribute(present(processor_handle), "power_dpm_force_performance_level") is not None
-
-
 _COUNTERS = {
     "COARSE_GRAIN_GFX_ACTIVITY": "gfx_activity_acc",
     "COARSE_GRAIN_MEM_ACTIVITY": "mem_activity_acc",
@@ -549,99 +531,9 @@ def amdsmi_get_link_metrics(processor_handle: processor_handle) -> Dict[str, Any
     return {"num_links": len(links), "links": links}
 
 
-_STATUSES = {
-    "reserved": AmdSmiMemoryPageStatus.RESERVED,
-    "pending": AmdSmiMemoryPageStatus.PENDING,
-    "unreservable": AmdSmiMemoryPageStatus.UNRESERVABLE,
-}
-
-
-def amdsmi_get_gpu_bad_page_info(processor_handle: processor_handle) -> List[Dict[str, int]]:
-    """
-    Get the pages of VRAM that went bad.
-
-    Returns:
-    - list of dicts: value (place in the list), page_address, page_size, status (as in AmdSmiMemoryPageStatus)
-
-    Raises:
-    - AmdSmiLibraryException: NOT_SUPPORTED if the GPU keeps no list
-    """
-    pages = gpu_bad_pages(present(processor_handle))
-    if pages is None:
-        raise not_supported()
-    return [
-        {
-            "value": place,
-            "page_address": page["page"],
-            "page_size": page["size"],
-            "status": int(_STATUSES[page["status"]]),
-        }
-        for place, page in enumerate(pages)
-    ]
-
-
-def amdsmi_get_gpu_memory_reserved_pages(
-    processor_handle: processor_handle,
-) -> List[Dict[str, int]]:
-    """As `amdsmi_get_gpu_bad_page_info`."""
-    return amdsmi_get_gpu_bad_page_info(processor_handle)
-
-
-def amdsmi_get_gpu_ecc_enabled(processor_handle: processor_handle) -> int:
-    """
-    Get in which blocks errors are counted.
-
-    Returns:
-    - int: bits of AmdSmiGpuBlock
-
-    Raises:
-    - AmdSmiLibraryException: NOT_SUPPORTED if the GPU does not count
-    """
-    text = gpu_attribute(present(processor_handle), "ras/features") or ""
-    try:
-        return int(text.partition("feature mask:")[2].split()[0], 16)
-    except (IndexError, ValueError):
-        raise not_supported() from None
-
-
-def amdsmi_get_gpu_ecc_status(
-    processor_handle: processor_handle, block: AmdSmiGpuBlock
-) -> AmdSmiRasErrState:
-    """
-    Get whether errors are counted in a block: AmdSmiRasErrState ENABLED or DISABLED.
-
-    Raises:
-    - AmdSmiParameterException: If a parameter is not valid
-    - AmdSmiLibraryException: INVAL for INVALID, NOT_SUPPORTED if the GPU does not count
-    """
-    mask = amdsmi_get_gpu_ecc_enabled(processor_handle)
-    _check(block, AmdSmiGpuBlock)
-    if not block:
-        raise AmdSmiLibraryException(AmdSmiRetCode.INVAL)
-    state: AmdSmiRasErrState = AmdSmiRasErrState["ENABLED" if mask & block else "DISABLED"]
-    return state
-
-
-def amdsmi_get_gpu_ras_block_features_enabled(
-    processor_handle: processor_handle,
-) -> List[Dict[str, str]]:
-    """
-    Get for each block whether errors are counted in it.
-
-    Returns:
-    - list of dicts: block (str), status ("ENABLED" or "DISABLED")
-    """
-    mask = amdsmi_get_gpu_ecc_enabled(processor_handle)
-    blocks = [block for block in AmdSmiGpuBlock if block.name not in ("INVALID", "RESERVED")]
-    return [
-        {"block": block.name, "status": "ENABLED" if mask & block else "DISABLED"}
-        for block in blocks
-    ]
-
-
 def amdsmi_gpu_xgmi_error_status(processor_handle: processor_handle) -> int:
     """Get whether there were errors on the XGMI links, as in AmdSmiXgmiStatus."""
-    status = _number(processor_handle, "xgmi_error")
+    status = number(processor_handle, "xgmi_error")
     if status not in [int(known) for known in AmdSmiXgmiStatus]:
         raise not_supported()
     return status
@@ -656,52 +548,22 @@ def amdsmi_get_gpu_process_isolation(processor_handle: processor_handle) -> int:
     return int(words[gpu.partition])
 
 
-def _all_gpus() -> List[Gpu]:
-    check_initialized()
-    try:
-        return list_gpus()
-    except NoGpuError:
-        return []
-    except Error as error:
-        raise library_exception(error) from error
-
-
-def amdsmi_get_gpu_compute_process_gpus(pid: int) -> List[int]:
-    """Get the places in the list of handles of the GPUs that a process uses."""
-    gpus = _all_gpus()
-    _check(pid, int)
-    used = [g.index for g in gpus if any(p["pid"] == pid for p in g.sensors.processes())]
-    if not used:
-        raise AmdSmiLibraryException(AmdSmiRetCode.NOT_FOUND)
-    return used
-
-
 __all__ = [
     "amdsmi_get_clk_freq",
     "amdsmi_get_energy_count",
-    "amdsmi_get_gpu_bad_page_info",
-    "amdsmi_get_gpu_compute_process_gpus",
-    "amdsmi_get_gpu_ecc_enabled",
-    "amdsmi_get_gpu_ecc_status",
     "amdsmi_get_gpu_fan_rpms",
     "amdsmi_get_gpu_fan_speed",
     "amdsmi_get_gpu_fan_speed_max",
-    "amdsmi_get_gpu_mem_overdrive_level",
-    "amdsmi_get_gpu_memory_reserved_pages",
     "amdsmi_get_gpu_metrics_header_info",
     "amdsmi_get_gpu_metrics_info",
-    "amdsmi_get_gpu_overdrive_level",
     "amdsmi_get_gpu_pci_bandwidth",
     "amdsmi_get_gpu_pci_replay_counter",
     "amdsmi_get_gpu_pci_throughput",
-    "amdsmi_get_gpu_perf_level",
     "amdsmi_get_gpu_process_isolation",
-    "amdsmi_get_gpu_ras_block_features_enabled",
     "amdsmi_get_gpu_volt_metric",
     "amdsmi_get_link_metrics",
     "amdsmi_get_pcie_info",
     "amdsmi_get_utilization_count",
     "amdsmi_get_violation_status",
     "amdsmi_gpu_xgmi_error_status",
-    "amdsmi_is_gpu_power_management_enabled",
 ]

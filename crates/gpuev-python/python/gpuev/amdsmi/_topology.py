@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._core import (
     gpu_attribute,
+    gpu_caches,
     gpu_links,
     gpu_metrics_table,
     gpu_nearest_cpu,
@@ -241,7 +242,39 @@ def amdsmi_get_gpu_xgmi_link_status(processor_handle: processor_handle) -> Dict[
     return {"status": [names.get(link, "N/A") for link in status], "total_links": len(status)}
 
 
+# HSA_CACHE_TYPE_*, and the vendor's names, in its order.
+_CACHE_PROPERTIES = {1: "DATA_CACHE", 2: "INST_CACHE", 4: "CPU_CACHE", 8: "SIMD_CACHE"}
+
+
+def amdsmi_get_gpu_cache_info(processor_handle: processor_handle) -> Dict[str, List[Dict[str, Any]]]:
+    """
+    Get what caches the GPU has.
+
+    Returns:
+    - dict: cache (list of dicts, one for caches that are alike): cache_properties (list of "DATA_CACHE", "INST_CACHE",
+      "CPU_CACHE", "SIMD_CACHE"), cache_size in KiB, cache_level, max_num_cu_shared (compute units that share one),
+      num_cache_instance (how many there are)
+
+    Raises:
+    - AmdSmiLibraryException: NO_DATA if the driver lists none
+    """
+    caches = [
+        {
+            "cache_properties": [name for bit, name in _CACHE_PROPERTIES.items() if cache["flags"] & bit],
+            "cache_size": cache["kibibytes"],
+            "cache_level": cache["level"],
+            "max_num_cu_shared": cache["compute_units"],
+            "num_cache_instance": cache["count"],
+        }
+        for cache in gpu_caches(present(processor_handle))
+    ]
+    if not caches:
+        raise AmdSmiLibraryException(AmdSmiRetCode.NO_DATA)
+    return {"cache": caches}
+
+
 __all__ = [
+    "amdsmi_get_gpu_cache_info",
     "amdsmi_get_cpu_affinity_with_scope",
     "amdsmi_get_gpu_topo_numa_affinity",
     "amdsmi_get_gpu_xgmi_link_status",
