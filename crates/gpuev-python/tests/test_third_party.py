@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -341,6 +342,7 @@ def test_omnistats_event_collector(machine, units):
             reads[place] += 1
 
     threads = [threading.Thread(target=poll, args=(place,)) for place in range(len(readers))]
+    begun = time.monotonic()
     for thread in threads:
         thread.start()
     for gpu in range(machine.gpus):
@@ -349,6 +351,9 @@ def test_omnistats_event_collector(machine, units):
     over.set()
     for thread in threads:
         thread.join()
+    # One read in 100 milliseconds, one for each event at most, and the one that was under way.
+    most = (time.monotonic() - begun) * 10 + 6 + 1
+    assert max(reads) <= most
     # The driver tells the first partition of a GPU only.
     assert sum(counts) >= 6 * machine.gpus
     assert {count for count in counts} <= {0, 6}

@@ -74,8 +74,8 @@ def _reader_for(vendor: ModuleType) -> type:
             except (AmdSmiLibraryException, AmdSmiParameterException) as error:
                 raise _vendors(vendor, error) from error
 
-        @wraps(AmdSmiEventReader.read)  # type: ignore[override]
-        def read(self, *arguments: Any, **named: Any) -> List[Dict[str, Any]]:
+        @wraps(AmdSmiEventReader.read)
+        def read(self, *arguments: Any, **named: Any) -> List[Dict[str, Any]]:  # type: ignore[override]
             try:
                 events = super().read(*arguments, **named)
             except (AmdSmiLibraryException, AmdSmiParameterException) as error:
