@@ -5,6 +5,7 @@
 
 mod before;
 mod keeping;
+mod known_gpus;
 mod listening;
 mod outputs;
 mod recording;
@@ -26,13 +27,16 @@ use gpuev_store::Progress;
 use crate::alert::Book;
 use crate::blind::AliveNote;
 use crate::config::Config;
+use crate::inventory::Inventory;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::rule::RuleSet;
+use crate::signal::GpuChange;
 use crate::sink::Stats;
 
 use before::Before;
+use known_gpus::KnownGpus;
 use listening::Listening;
 use outputs::{Outputs, sink_context};
 use recording::Recording;
@@ -89,7 +93,7 @@ struct State {
     not_kept: Vec<String>,
     /// What it works without, and why.
     lacks: BTreeMap<&'static str, String>,
-    silent: Vec<GpuId>,
+    gpus: Vec<(GpuId, GpuChange)>,
     sinks: Vec<Stats>,
     health: BTreeMap<(Bdf, u32), (Anchor, Arc<Health>)>,
 }
@@ -112,8 +116,8 @@ pub struct Status {
     pub gpus: Vec<Gpu>,
     /// GPUs whose events cannot be read, and why.
     pub unreadable: Vec<(Gpu, String)>,
-    /// GPUs that were asked how they are doing and have not answered.
-    pub silent: Vec<GpuId>,
+    /// What each GPU is, also those that were there and are not.
+    pub states: Vec<(GpuId, GpuChange)>,
     /// Since when the GPUs are let go, in nanoseconds of `CLOCK_BOOTTIME`.
     pub yielded_since_boot_ns: Option<u64>,
 }
@@ -162,7 +166,7 @@ impl Agent {
             let started = Recording::start(machine, &monitor, config, before.seen.as_ref());
             gaps = started.1;
             recording = Some(started.0);
-        } else if let Some(seen) = before.seen {
+        } else if let Some(seen) = &before.seen {
             gaps = monitor.gpus().iter().map(|gpu| seen.gap(gpu)).collect();
         }
         let (commands, to_do) = mpsc::channel();
@@ -185,8 +189,12 @@ impl Agent {
         });
         shared.lacks("the state folder", before.lack);
         let http = Listening::start(&config.http, &shared)?;
+        let mut pipeline = Pipeline::live(machine, config)?;
+        let boot_id = machine.boot_id().unwrap_or_default();
+        pipeline.remember(before.inventory.unwrap_or_else(|| Inventory::new(&boot_id)));
         let worker = Worker {
-            pipeline: Pipeline::live(machine, config)?,
+            pipeline,
+            known_gpus: KnownGpus::start(state_dir)?,
             outputs: Outputs::start(&shared, config, rules)?,
             alive: AliveNote::open(state_dir, machine)?,
             shared: Arc::clone(&shared),
@@ -274,13 +282,14 @@ impl Shared {
     /// Takes the GPUs back, and finds what has changed. The blind time is a gap of each.
     ///
     /// # Errors
-    /// Where the GPUs cannot be listed; then they are still let go.
+    /// Where the GPUs cannot be listed; they are watched once they can.
     pub fn take_back(&self) -> Result<()> {
-        if let Some(monitor) = self.monitor() {
-            monitor.resume()?;
-        }
+        // Also where the driver is not there: the monitor takes the GPUs when they come, and until then they are missing.
         self.watching().yielded_since_boot_ns = None;
-        Ok(())
+        match self.monitor() {
+            Some(monitor) => monitor.resume(),
+            None => Ok(()),
+        }
     }
 
     /// Has GPUs that could not be opened tried again.
@@ -309,7 +318,7 @@ impl Shared {
             lacks: state.lacks.iter().map(|(what, why)| format!("{what}: {why}")).collect(),
             gpus: monitor.map(Monitor::gpus).unwrap_or_default(),
             unreadable: monitor.map(Monitor::failures).unwrap_or_default(),
-            silent: state.silent.clone(),
+            states: state.gpus.clone(),
             yielded_since_boot_ns: watching.yielded_since_boot_ns,
         }
     }

@@ -1,24 +1,30 @@
 //! How GPUs are doing: read when something happens to them, and now and then.
 //!
 //! Reading is some dozen files of sysfs and takes about a millisecond, but a GPU in trouble may let its reader
-//! wait. So a thread of its own reads; who asks waits for a bounded time and goes on without. A GPU that still
-//! owes an answer is not waited for again. Counters of RAS errors are compared from reading to reading: a rise
-//! is a thing that happened.
+//! wait, even for ever. So each GPU has a thread that reads it, and a GPU that does not answer is alone in that; who asks
+//! waits for a bounded time and goes on without. A GPU that still owes an answer is not waited for again. Counters of RAS
+//! errors are compared from reading to reading, also over restarts: a rise is a thing that happened.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::Instant;
 
-use gpuev::health::{Health, RasErrors};
+use gpuev::health::Health;
 use gpuev::time::{Anchor, boot_now_ns};
-use gpuev::{Bdf, Error, Gpu, GpuId, Result, Severity};
+use gpuev::{Bdf, Gpu, GpuId, Severity};
 
 use crate::config::HealthSettings;
-use crate::signal::{RasIncrease, RasKind};
+use crate::inventory::Counters;
+use crate::signal::RasIncrease;
 
-/// Readings that may be asked for and not yet be under way. There are at most some dozen GPUs.
-const ASKED: usize = 128;
+/// Readings of a GPU that may be asked for and not yet be under way: of each of its partitions one, or two.
+const ASKED: usize = 32;
+/// A GPU that has not answered for so long is silent.
+const SILENT_AFTER_NS: u64 = 5_000_000_000;
+/// Threads that read, with those that hang for ever and were left behind.
+const MOST_READERS: usize = 128;
 
 /// What of a GPU outlives a change of its partitions.
 type Key = (Bdf, u32);
@@ -32,8 +38,12 @@ fn key(gpu: GpuId) -> Key {
 pub struct HealthWatch {
     settings: HealthSettings,
     gpus: HashMap<Key, Watched>,
-    asked: SyncSender<Asked>,
+    readers: HashMap<Bdf, SyncSender<Asked>>,
+    running: Arc<AtomicUsize>,
+    answer: Sender<Reading>,
     answers: Receiver<Reading>,
+    /// By the whole GPU, also where it is partitioned.
+    counters: HashMap<Bdf, Counters>,
     /// Read and not yet told.
     read: Vec<Reading>,
     round_boot_ns: Option<u64>,
@@ -46,8 +56,6 @@ struct Watched {
     speaks_for_gpu: bool,
     latest: Option<(u64, Arc<Health>)>,
     owes_since_boot_ns: Option<u64>,
-    /// What the RAS counters were when they were last known.
-    counters: HashMap<(String, RasKind), u64>,
 }
 
 #[derive(Debug)]
@@ -72,29 +80,52 @@ pub struct Reading {
 }
 
 impl HealthWatch {
-    /// Starts the reading thread. It ends some time after this is dropped; nobody waits for it, as it may be
-    /// waiting for a GPU.
-    ///
-    /// # Errors
-    /// Where no thread is left.
-    pub fn start(settings: HealthSettings) -> Result<Self> {
-        let (asked, to_do) = mpsc::sync_channel::<Asked>(ASKED);
+    /// With no GPU yet.
+    #[must_use]
+    pub fn new(settings: HealthSettings) -> Self {
         let (answer, answers) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("gpuev-health".to_owned())
-            .spawn(move || {
-                for Asked { gpu, periodic } in to_do {
-                    let health = Arc::new(gpu.health());
-                    let at = Anchor::now();
-                    let reading = Reading { gpu: gpu.id, at, health, ras: Vec::new(), periodic };
-                    if answer.send(reading).is_err() {
-                        return;
-                    }
-                }
-            })
-            .map_err(|error| Error::io("start the thread that reads GPUs", error))?;
-        let gpus = HashMap::new();
-        Ok(Self { settings, gpus, asked, answers, read: Vec::new(), round_boot_ns: None })
+        Self {
+            settings,
+            gpus: HashMap::new(),
+            readers: HashMap::new(),
+            running: Arc::default(),
+            answer,
+            answers,
+            counters: HashMap::new(),
+            read: Vec::new(),
+            round_boot_ns: None,
+        }
+    }
+
+    /// The thread that reads `gpu`. It ends some time after this is dropped; nobody waits for it, as it may be waiting for
+    /// the GPU. `None` where no thread is left.
+    fn reader(&mut self, gpu: Bdf) -> Option<&SyncSender<Asked>> {
+        if !self.readers.contains_key(&gpu) {
+            if self.running.load(Ordering::Relaxed) >= MOST_READERS {
+                return None;
+            }
+            let (asked, to_do) = mpsc::sync_channel::<Asked>(ASKED);
+            let (answer, running) = (self.answer.clone(), Arc::clone(&self.running));
+            let name = format!("gpu-{gpu}");
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                read_each(&to_do, &answer);
+                running.fetch_sub(1, Ordering::Relaxed);
+            });
+            thread.ok()?;
+            self.running.fetch_add(1, Ordering::Relaxed);
+            self.readers.insert(gpu, asked);
+        }
+        self.readers.get(&gpu)
+    }
+
+    /// What the counters of `gpu` were when an earlier run read them.
+    pub(crate) fn remember(&mut self, gpu: GpuId, counters: Counters) {
+        self.counters.entry(gpu.bdf).or_insert(counters);
+    }
+
+    /// What the counters of `gpu` are.
+    pub(crate) fn counters(&self, gpu: GpuId) -> Option<&Counters> {
+        self.counters.get(&gpu.bdf)
     }
 
     /// Other settings from now on.
@@ -102,7 +133,7 @@ impl HealthWatch {
         self.settings = settings;
     }
 
-    /// The GPUs that there are. One that is gone is forgotten, its counters too: they begin anew with its driver.
+    /// The GPUs that there are. One that is gone is forgotten, but for its counters.
     pub fn set_gpus(&mut self, gpus: &[Gpu]) {
         let mut watched = HashMap::new();
         for gpu in gpus {
@@ -114,7 +145,6 @@ impl HealthWatch {
                 speaks_for_gpu: first == Some(gpu.id.partition),
                 latest: None,
                 owes_since_boot_ns: None,
-                counters: HashMap::new(),
             };
             let watched_now = match self.gpus.remove(&key) {
                 Some(old) => Watched { gpu: new.gpu, speaks_for_gpu: new.speaks_for_gpu, ..old },
@@ -123,6 +153,8 @@ impl HealthWatch {
             watched.insert(key, watched_now);
         }
         self.gpus = watched;
+        let gpus = &self.gpus;
+        self.readers.retain(|bdf, _| gpus.keys().any(|(watched, _)| watched == bdf));
     }
 
     /// How `gpu` is doing now that something this severe happened to it; `None` where nobody wants to know or
@@ -181,21 +213,23 @@ impl HealthWatch {
         std::mem::take(&mut self.read)
     }
 
-    /// GPUs that owe an answer for longer than an event waits.
+    /// GPUs that have not answered for five seconds: longer than one takes to wake up.
     #[must_use]
     pub fn silent(&self, now_ns: u64) -> Vec<GpuId> {
         let is_silent = |gpu: &&Watched| {
-            gpu.owes_since_boot_ns.is_some_and(|since| self.is_overdue(since, now_ns))
+            let owes = |since: u64| now_ns.saturating_sub(since) > SILENT_AFTER_NS;
+            gpu.owes_since_boot_ns.is_some_and(owes)
         };
         self.gpus.values().filter(is_silent).map(|watched| watched.gpu.id).collect()
     }
 
     fn ask(&mut self, key: Key, now_ns: u64, periodic: bool) -> bool {
-        let Some(watched) = self.gpus.get_mut(&key) else { return false };
+        let Some(watched) = self.gpus.get(&key) else { return false };
         let asked = Asked { gpu: Arc::clone(&watched.gpu), periodic };
-        let sent = self.asked.try_send(asked).is_ok();
-        if sent {
-            watched.owes_since_boot_ns = Some(now_ns);
+        let sent = self.reader(key.0).is_some_and(|reader| reader.try_send(asked).is_ok());
+        // One that cannot even be asked does not answer either.
+        if let Some(watched) = self.gpus.get_mut(&key) {
+            watched.owes_since_boot_ns = watched.owes_since_boot_ns.or(Some(now_ns));
         }
         sent
     }
@@ -223,34 +257,21 @@ impl HealthWatch {
         watched.owes_since_boot_ns = None;
         // Errors are counted by the whole GPU: the first of its partitions speaks for it.
         if watched.speaks_for_gpu {
-            reading.ras = watched.increases(&reading.health.of_gpu().ras);
+            let counters = self.counters.entry(reading.gpu.bdf).or_default();
+            reading.ras = counters.increases(&reading.health.of_gpu().ras);
         }
         watched.latest = Some((reading.at.boot_ns, Arc::clone(&reading.health)));
         self.read.push(reading);
     }
 }
 
-impl Watched {
-    /// The counters that are higher than when they were last known: a GPU that sleeps or is being reset does
-    /// not tell them. One that is lower began anew.
-    fn increases(&mut self, now: &[RasErrors]) -> Vec<RasIncrease> {
-        let mut found = Vec::new();
-        for block in now {
-            let kinds = [
-                (RasKind::Uncorrectable, block.uncorrectable),
-                (RasKind::Correctable, block.correctable),
-                (RasKind::Deferred, block.deferred),
-            ];
-            for (kind, total) in kinds {
-                let Some(total) = total else { continue };
-                let block = block.block.clone();
-                let before = self.counters.insert((block.clone(), kind), total);
-                let increase = total.saturating_sub(before.unwrap_or(total));
-                if increase > 0 {
-                    found.push(RasIncrease { block, kind, increase, total });
-                }
-            }
+fn read_each(to_do: &Receiver<Asked>, answer: &Sender<Reading>) {
+    for Asked { gpu, periodic } in to_do {
+        let health = Arc::new(gpu.health());
+        let at = Anchor::now();
+        let reading = Reading { gpu: gpu.id, at, health, ras: Vec::new(), periodic };
+        if answer.send(reading).is_err() {
+            return;
         }
-        found
     }
 }

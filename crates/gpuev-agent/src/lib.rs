@@ -17,6 +17,7 @@ pub mod control;
 mod detached;
 pub mod health_watch;
 pub mod http;
+pub mod inventory;
 mod latest;
 pub mod live;
 pub mod metrics;

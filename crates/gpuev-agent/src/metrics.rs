@@ -44,6 +44,10 @@ struct State {
     spans: BTreeMap<Key, Histogram>,
     ras: BTreeMap<(Bdf, String, RasKind), u64>,
     samples: BTreeMap<(Bdf, u32), Sampled>,
+    gpus: BTreeMap<(Bdf, u32), GpuChange>,
+    /// Whether a history is written; `None` where none is to be.
+    recording: Option<bool>,
+    released: bool,
     /// By the alert's id: rule and severity.
     firing: BTreeMap<String, RuleKey>,
     rules: BTreeSet<RuleKey>,
@@ -92,10 +96,14 @@ impl Metrics {
                 }
             }
             What::RasErrors(ras) => state.set_ras(bdf, &ras.block, ras.kind, ras.total),
-            What::Gpu(GpuChange::Lost) => {
-                state.samples.remove(&(bdf, signal.gpu.partition));
+            What::Gpu(change) => {
+                let key = (bdf, signal.gpu.partition);
+                state.gpus.insert(key, *change);
+                if matches!(change, GpuChange::Lost | GpuChange::Silent) {
+                    state.samples.remove(&key);
+                }
             }
-            What::Health | What::Gpu(_) => {}
+            What::Health => {}
         }
         if let Some(health) = &signal.health {
             state.sampled(signal.gpu, health, signal.unix_ns);
@@ -114,6 +122,12 @@ impl Metrics {
         for alert in alerts {
             state.alert(alert);
         }
+    }
+
+    /// Whether a history is written (`None`: none is to be), and whether the GPUs are released.
+    pub fn observe_agent(&self, recording: Option<bool>, released: bool) {
+        let mut state = self.lock();
+        (state.recording, state.released) = (recording, released);
     }
 
     /// `count` events were lost on their way to `stage`: the history, a stream, ….

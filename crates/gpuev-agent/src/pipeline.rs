@@ -17,8 +17,12 @@ use crate::aggregate::{Aggregator, Told};
 use crate::attribution::{Attributed, Attribution};
 use crate::config::{Config, EventMode, Events, HealthSettings};
 use crate::health_watch::{HealthWatch, Reading};
+use crate::inventory::Inventory;
 use crate::signal::{GpuChange, Signal, What};
 use crate::victims::Victims;
+
+/// After a boot, the driver may need so long to find the GPUs: until then none is missing.
+const DRIVER_MAY_TAKE_NS: u64 = 180_000_000_000;
 
 /// Makes signals of events and gaps.
 #[derive(Debug)]
@@ -30,7 +34,11 @@ pub struct Pipeline {
     victims: Victims,
     /// `None`: nobody is asked how GPUs are doing, as in a replay.
     health: Option<HealthWatch>,
-    gpus: HashMap<(Bdf, u32), GpuChange>,
+    gpus: HashMap<(Bdf, u32), (GpuId, GpuChange)>,
+    /// The GPUs that the machine is known to have; `None` in a replay.
+    inventory: Option<Inventory>,
+    /// The GPUs are released: none is missing.
+    released: bool,
     /// Wall time by the last item or tick.
     anchor: Anchor,
 }
@@ -46,7 +54,7 @@ impl Pipeline {
     pub fn live(machine: &Machine, config: &Config) -> Result<Self> {
         let mut pipeline = Self::replay(machine, &config.events);
         pipeline.victims.is_live();
-        pipeline.health = Some(HealthWatch::start(config.health.clone())?);
+        pipeline.health = Some(HealthWatch::new(config.health.clone()));
         Ok(pipeline)
     }
 
@@ -62,6 +70,8 @@ impl Pipeline {
             victims: Victims::new(machine),
             health: None,
             gpus: HashMap::new(),
+            inventory: None,
+            released: false,
             anchor,
         }
     }
@@ -110,11 +120,59 @@ impl Pipeline {
         if let Some(watch) = &mut self.health {
             watch.set_gpus(watched);
         }
-        let found = watched.iter().map(|gpu| (gpu.id, GpuChange::Found));
+        let silent = self.silent(self.anchor.boot_ns);
+        let found = watched.iter().map(|gpu| {
+            let is_silent =
+                silent.iter().any(|one| (one.bdf, one.partition) == (gpu.id.bdf, gpu.id.partition));
+            (gpu.id, if is_silent { GpuChange::Silent } else { GpuChange::Found })
+        });
+        let there = watched.iter().chain(unreadable).map(|gpu| gpu.id);
+        let missing = self.missing(there);
         let unreadable = unreadable.iter().map(|gpu| (gpu.id, GpuChange::Unreadable));
-        for (gpu, change) in found.chain(unreadable) {
+        let lost = missing.into_iter().map(|gpu| (gpu, GpuChange::Lost));
+        for (gpu, change) in found.chain(unreadable).chain(lost) {
             self.gpu_is(gpu, change, self.anchor, out);
         }
+    }
+
+    /// Compares the GPUs that are there with those that were, and their counters too.
+    fn missing(&mut self, there: impl Iterator<Item = GpuId> + Clone) -> Vec<GpuId> {
+        let Some(inventory) = &mut self.inventory else { return Vec::new() };
+        inventory.present(there.clone());
+        if let Some(health) = &mut self.health {
+            for gpu in there.clone() {
+                match health.counters(gpu) {
+                    Some(counters) => inventory.set_counters(gpu, counters),
+                    None => health.remember(gpu, inventory.counters(gpu)),
+                }
+            }
+        }
+        let may_load = self.anchor.boot_ns < DRIVER_MAY_TAKE_NS;
+        if may_load { Vec::new() } else { inventory.missing(there) }
+    }
+
+    /// Compares with what earlier runs knew of the machine.
+    pub fn remember(&mut self, inventory: Inventory) {
+        self.inventory = Some(inventory);
+    }
+
+    /// What is known of the machine, to be kept.
+    #[must_use]
+    pub fn inventory(&self) -> Option<&Inventory> {
+        self.inventory.as_ref()
+    }
+
+    /// What each GPU is.
+    #[must_use]
+    pub fn states(&self) -> Vec<(GpuId, GpuChange)> {
+        let mut states: Vec<_> = self.gpus.values().copied().collect();
+        states.sort_by_key(|(gpu, _)| (gpu.bdf, gpu.partition));
+        states
+    }
+
+    /// Whether the GPUs are released on request: those that leave meanwhile are not lost.
+    pub fn set_released(&mut self, released: bool) {
+        self.released = released;
     }
 
     /// GPUs that were asked how they are doing and have not answered.
@@ -180,6 +238,7 @@ impl Pipeline {
         self.tell_spans(spans, false, gap.to_boot_ns, out);
         self.victims.gap(gap);
         match gap.cause {
+            GapCause::GpuRemoved if self.released => {}
             GapCause::GpuRemoved => self.gpu_is(gap.gpu, GpuChange::Lost, at, out),
             GapCause::Reopened => self.gpu_is(gap.gpu, GpuChange::Found, at, out),
             _ => {}
@@ -187,7 +246,8 @@ impl Pipeline {
     }
 
     fn gpu_is(&mut self, gpu: GpuId, change: GpuChange, at: Anchor, out: Out<'_>) {
-        if self.gpus.insert((gpu.bdf, gpu.partition), change) != Some(change) {
+        let before = self.gpus.insert((gpu.bdf, gpu.partition), (gpu, change));
+        if before.map(|(_, before)| before) != Some(change) {
             out(signal(What::Gpu(change), gpu, at, Attributed::default(), None));
         }
     }

@@ -56,6 +56,14 @@ pub struct Rule {
     resolve: Resolve,
 }
 
+impl Rule {
+    /// Whether a time that it claims must be seen to have passed: a match, or a reading, after it. A state lasts until the
+    /// opposite is told.
+    fn needs_evidence(&self) -> bool {
+        self.full.within_ns.is_some() || self.on.has_readings()
+    }
+}
+
 /// When what a rule found is over.
 #[derive(Debug)]
 struct Resolve {

@@ -122,6 +122,7 @@ impl RasKind {
 
 /// What became of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GpuChange {
     /// It is there, and its events are read.
     Found,
@@ -129,9 +130,14 @@ pub enum GpuChange {
     Lost,
     /// It is there and its events cannot be read.
     Unreadable,
+    /// Its events are read, but it does not say how it is doing.
+    Silent,
 }
 
 impl GpuChange {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Found, Self::Lost, Self::Unreadable, Self::Silent];
+
     /// The name in JSON and rules.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -139,6 +145,7 @@ impl GpuChange {
             Self::Found => "found",
             Self::Lost => "lost",
             Self::Unreadable => "unreadable",
+            Self::Silent => "silent",
         }
     }
 }
@@ -227,7 +234,9 @@ impl Signal {
         match &self.what {
             What::Event(event) => event.severity(),
             What::RasErrors(ras) if ras.kind == RasKind::Uncorrectable => Severity::Critical,
-            What::Gpu(GpuChange::Lost | GpuChange::Unreadable) => Severity::Critical,
+            What::Gpu(GpuChange::Lost | GpuChange::Unreadable | GpuChange::Silent) => {
+                Severity::Critical
+            }
             What::RasErrors(_) | What::Gap(_) => Severity::Warning,
             _ => Severity::Info,
         }

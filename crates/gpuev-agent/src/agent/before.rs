@@ -8,6 +8,7 @@ use gpuev::{Error, Machine, Result};
 use super::say;
 use crate::blind::Seen;
 use crate::detached;
+use crate::inventory::{self, Inventory};
 
 /// How long the start waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -17,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Before {
     /// Up to when they saw what happened; `None` where there was no run, or the disk does not tell.
     pub(super) seen: Option<Seen>,
+    /// The GPUs that there were.
+    pub(super) inventory: Option<Inventory>,
     /// Why the state folder cannot be used.
     pub(super) lack: Option<String>,
 }
@@ -32,7 +35,7 @@ impl Before {
         let before = looked.and_then(|looked| {
             looked.recv_timeout(PATIENCE).map_err(|_| "the disk does not answer".to_owned())
         });
-        let before = before.unwrap_or_else(|why| Self { seen: None, lack: Some(why) });
+        let before = before.unwrap_or_else(|why| Self { lack: Some(why), ..Self::default() });
         if let Some(why) = &before.lack {
             let folder = state_dir.display();
             say(&format!("{folder} cannot be used: {why}; a restart will not know of this run"));
@@ -50,6 +53,25 @@ impl Before {
         let seen = Seen::before(machine, state_dir, history)
             .or_else(|_| Seen::before(machine, state_dir, None))
             .unwrap_or_default();
-        Self { seen, lack }
+        let boot_id = machine.boot_id().unwrap_or_default();
+        Self { seen, inventory: inventory(state_dir, &boot_id), lack }
     }
+}
+
+/// The GPUs that there were. A file that is damaged or newer is put aside: the GPUs of now are what counts then.
+fn inventory(state_dir: &Path, boot_id: &str) -> Option<Inventory> {
+    let path = state_dir.join(inventory::FILE);
+    let text = std::fs::read_to_string(&path).ok()?;
+    let why = match Inventory::read(&text, boot_id) {
+        Ok(inventory) => return Some(inventory),
+        Err(why) => why,
+    };
+    let aside = path.with_extension("json.damaged");
+    let moved = match std::fs::rename(&path, &aside) {
+        Ok(()) => format!("it is now {}", aside.display()),
+        Err(error) => format!("it cannot be renamed: {error}"),
+    };
+    let path = path.display();
+    say(&format!("{path} cannot be used: {why}; {moved}; GPUs that are missing now are not told"));
+    None
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use gpuev::time::{Anchor, boot_now_ns};
 use gpuev::{Gap, Gpu, Item, Subscription};
 
+use super::known_gpus::KnownGpus;
 use super::listening::Listening;
 use super::outputs::Outputs;
 use super::recording::Recording;
@@ -41,6 +42,7 @@ pub(super) struct Worker {
     pub(super) http: Arc<Listening>,
     pub(super) items: Subscription,
     pub(super) pipeline: Pipeline,
+    pub(super) known_gpus: KnownGpus,
     pub(super) outputs: Outputs,
     pub(super) recording: Option<Recording>,
     pub(super) alive: AliveNote,
@@ -128,6 +130,10 @@ impl Worker {
             Item::Event(event) => event.time.received_boot_ns,
             Item::Gap(gap) => gap.to_boot_ns,
         });
+        if matches!(item, Item::Gap(_)) {
+            let released = self.shared.watching().yielded_since_boot_ns.is_some();
+            self.pipeline.set_released(released);
+        }
         let Self { pipeline, outputs, recording, .. } = self;
         if let Some(recording) = recording {
             recording.expect(item);
@@ -161,7 +167,7 @@ impl Worker {
         let mut state = shared.state();
         state.sinks = outputs.stats();
         state.not_kept = outputs.not_kept();
-        state.silent = self.pipeline.silent(now.boot_ns);
+        state.gpus = self.pipeline.states();
         if let Some(recording) = &self.recording {
             let lost_before = state.recorded.lost;
             state.recorded = recording.progress();
@@ -170,6 +176,13 @@ impl Worker {
                 shared.metrics.lose("history", lost);
             }
             state.recording_failure = recording.failure().map(str::to_owned);
+        }
+        let recording = self.recording.as_ref().map(|recording| recording.failure().is_none());
+        drop(state);
+        let released = shared.watching().yielded_since_boot_ns.is_some();
+        shared.metrics.observe_agent(recording, released);
+        if let Some(inventory) = self.pipeline.inventory() {
+            self.known_gpus.keep(inventory);
         }
     }
 

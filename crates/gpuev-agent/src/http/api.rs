@@ -18,6 +18,7 @@ use super::answer::{held_json, json, refused, with_type};
 use super::{OPENAPI, Site};
 use crate::agent::Status;
 use crate::metrics::Exposition;
+use crate::signal::GpuChange;
 use crate::sink::Stats;
 
 /// Records in an answer, unless `limit` says.
@@ -232,10 +233,15 @@ pub(super) async fn gpus(State(site): State<Site>) -> Response {
     let mut object = Object::nested(&mut text);
     let mut list = String::from("[");
     for gpu in &status.gpus {
-        write_gpu(&mut list, &site, gpu, None);
+        let is_silent = status.states.contains(&(gpu.id, GpuChange::Silent));
+        let state = if is_silent { "silent" } else { "watched" };
+        write_gpu(&mut list, &site, gpu, (state, None));
     }
     for (gpu, why) in &status.unreadable {
-        write_gpu(&mut list, &site, gpu, Some(why));
+        write_gpu(&mut list, &site, gpu, ("unreadable", Some(why)));
+    }
+    for (gpu, _) in status.states.iter().filter(|(_, state)| *state == GpuChange::Lost) {
+        write_missing(&mut list, *gpu);
     }
     list.push(']');
     object.raw("gpus", &list);
@@ -243,15 +249,32 @@ pub(super) async fn gpus(State(site): State<Site>) -> Response {
     json(text)
 }
 
-fn write_gpu(list: &mut String, site: &Site, gpu: &Gpu, unreadable: Option<&str>) {
+/// A GPU that was there and is not.
+fn write_missing(list: &mut String, gpu: GpuId) {
+    if list.len() > 1 {
+        list.push(',');
+    }
+    let mut object = Object::nested(list);
+    object.value("gpu", |out| json::write_gpu(out, gpu));
+    object.text("name", "");
+    object.word("state", "missing");
+    object.end();
+}
+
+fn write_gpu(
+    list: &mut String,
+    site: &Site,
+    gpu: &Gpu,
+    (state, why): (&'static str, Option<&str>),
+) {
     if list.len() > 1 {
         list.push(',');
     }
     let mut object = Object::nested(list);
     object.value("gpu", |out| json::write_gpu(out, gpu.id));
     object.text("name", &gpu.name);
-    object.word("state", if unreadable.is_some() { "unreadable" } else { "watched" });
-    if let Some(why) = unreadable {
+    object.word("state", state);
+    if let Some(why) = why {
         object.text("why", why);
     }
     if let Some((at, health)) = site.agent.health(gpu.id) {
@@ -300,8 +323,16 @@ fn problems(status: &Status, sinks: &[Stats]) -> Vec<String> {
     let unreadable = status.unreadable.iter();
     problems
         .extend(unreadable.map(|(gpu, why)| format!("GPU {} cannot be read: {why}", gpu.id.bdf)));
-    let silent = status.silent.iter();
-    problems.extend(silent.map(|gpu| format!("GPU {} does not say how it is doing", gpu.bdf)));
+    for (gpu, state) in &status.states {
+        match state {
+            GpuChange::Silent => problems.push(format!("GPU {} does not answer", gpu.bdf)),
+            GpuChange::Lost => problems.push(format!("GPU {} is missing", gpu.bdf)),
+            _ => {}
+        }
+    }
+    if status.states.is_empty() && status.yielded_since_boot_ns.is_none() {
+        problems.push("no GPU is found: run gpuev doctor".to_owned());
+    }
     problems
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use gpuev::Bdf;
 
 use super::{RuleKey, Sampled, State};
+use crate::signal::GpuChange;
 use crate::sink::Stats;
 
 /// All samples of one name.
@@ -98,6 +99,7 @@ pub(super) fn all(state: &State, sinks: &[Stats]) -> Vec<Family> {
     families.push(lost(state, sinks));
     families.push(spans(state));
     families.extend(health(&state.samples));
+    families.extend(states(state));
     families.push(ras(state));
     families.push(alerts(state));
     families.extend(self::sinks(sinks));
@@ -201,6 +203,28 @@ fn health(samples: &BTreeMap<(Bdf, u32), Sampled>) -> Vec<Family> {
         time.add(&labels, Value::Integer(seconds));
     }
     vec![temperature, power, busy, used, total, time]
+}
+
+/// What is, beside what happens: GPUs, and the agent itself.
+fn states(state: &State) -> Vec<Family> {
+    let help = "1 for what a GPU is: found, lost, unreadable or silent.";
+    let mut gpus = Family::gauge("gpuev_gpu_state", None, help);
+    for ((bdf, partition), now) in &state.gpus {
+        let (gpu, partition) = (bdf.to_string(), partition.to_string());
+        for one in GpuChange::ALL {
+            let labels = [("gpu", &*gpu), ("partition", &*partition), ("state", one.name())];
+            gpus.add(&labels, Value::Integer(u64::from(one == *now)));
+        }
+    }
+    let help = "1 while events are written to the history, 0 while that fails.";
+    let mut recording = Family::gauge("gpuev_history_recording", None, help);
+    if let Some(is_recording) = state.recording {
+        recording.add(&[], Value::Integer(u64::from(is_recording)));
+    }
+    let help = "1 while the GPUs are released on request: nobody watches them.";
+    let mut released = Family::gauge("gpuev_gpus_released", None, help);
+    released.add(&[], Value::Integer(u64::from(state.released)));
+    vec![gpus, recording, released]
 }
 
 fn ras(state: &State) -> Family {

@@ -46,6 +46,9 @@ const COUNT: &str = "count";
 /// How long a span took, with its unit.
 const DURATION: &str = "duration";
 
+/// A state ends when it is over, and not because nothing is told of it.
+pub(super) const NEVER: u64 = u64::MAX;
+
 /// Quiet for so long ends an alert where the rule does not say.
 const QUIET_NS: u64 = 600_000_000_000;
 /// A rule notifies so often at most where it does not say.
@@ -119,9 +122,12 @@ fn rule(source: &mut Source<'_>, table: &Table<'_>, name: String) -> Rule {
         source.wrong(table.at, "the rule looks at nothing", Some(hint));
     }
     let by = grouping(source, table);
-    let resolve = resolve(source, table);
+    let mut resolve = resolve(source, table);
     let within_ns = table.duration_ns(source, "within");
     let for_ns = table.duration_ns(source, "for").unwrap_or(0);
+    if on.is_of_states() && resolve.on.has_states() && within_ns.is_none() {
+        resolve.quiet_ns = NEVER;
+    }
     let count = table.number(source, "count", 1..MOST_COUNT + 1).unwrap_or(1);
     check_times(source, table, &Times { count, within_ns, for_ns, resolve: &resolve, on });
     let labels = labels(source, table, &by);

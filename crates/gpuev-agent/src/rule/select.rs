@@ -14,6 +14,8 @@ const FIRST_RECORD: usize = 24;
 /// Names of records that are neither event nor span.
 pub(super) const RECORDS: [&str; 4] = ["gap", "health", "ras", "gpu"];
 
+/// The slot of states.
+const STATES: usize = FIRST_RECORD + 3;
 /// The slot of readings.
 const HEALTH: usize = FIRST_RECORD + 1;
 
@@ -26,7 +28,7 @@ pub(super) fn slot(signal: &Signal) -> usize {
         What::Gap(_) => FIRST_RECORD,
         What::Health => HEALTH,
         What::RasErrors(_) => FIRST_RECORD + 2,
-        What::Gpu(_) => FIRST_RECORD + 3,
+        What::Gpu(_) => STATES,
     }
 }
 
@@ -103,6 +105,16 @@ impl Selection {
     /// Whether it takes nothing.
     pub(super) const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Whether it takes states of GPUs, which last until another is told.
+    pub(super) const fn has_states(self) -> bool {
+        self.has(STATES)
+    }
+
+    /// Whether it takes nothing but states of GPUs.
+    pub(super) const fn is_of_states(self) -> bool {
+        self.0 == 1 << STATES
     }
 
     /// Whether it takes readings, which say that something is so, not that something happened.

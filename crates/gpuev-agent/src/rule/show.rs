@@ -56,7 +56,9 @@ fn resolve(out: &mut String, resolve: &Resolve) {
     if !each.is_empty() {
         line(out, "resolve.each", &list(&each));
     }
-    line(out, "resolve.quiet", &period(resolve.quiet_ns));
+    if resolve.quiet_ns != super::parse::NEVER {
+        line(out, "resolve.quiet", &period(resolve.quiet_ns));
+    }
 }
 
 fn selection(out: &mut String, prefix: &str, selection: Selection) {

@@ -134,7 +134,8 @@ impl Watch {
                     !group.window.is_empty()
                 }
                 Life::Pending => {
-                    if boot_ns.saturating_sub(group.since_ns) >= rule.for_ns {
+                    let until_ns = if rule.needs_evidence() { group.held_ns } else { boot_ns };
+                    if until_ns.saturating_sub(group.since_ns) >= rule.for_ns {
                         group.life = Life::Firing;
                         alerts.fire(*fingerprint, unix_ns);
                     }

@@ -69,6 +69,11 @@ fn faults() -> Vec<Fault> {
             stage.pass(2 * MINUTE);
             stage.notice(gpu, What::Gpu(GpuChange::Found), None);
         }),
+        fault("gpu-silent", &[], Opposite, |stage, gpu, _| {
+            stage.notice(gpu, What::Gpu(GpuChange::Silent), None);
+            stage.pass(2 * MINUTE);
+            stage.notice(gpu, What::Gpu(GpuChange::Found), None);
+        }),
         fault("ras-uncorrectable", &[], Quiet, |stage, gpu, _| {
             ras(stage, gpu, RasKind::Uncorrectable, 1);
         }),
@@ -216,6 +221,48 @@ fn every_rule_fires_on_its_fault_and_is_over_after_it() {
         Ok(())
     });
     run.unwrap();
+}
+
+/// A restart, a reboot, a yield, a driver that is loaded again, a clock that steps and a year in which nothing happens are
+/// no faults.
+#[test]
+fn nothing_is_raised_by_gaps_restarts_yields_and_clocks() {
+    let mut stage = Stage::new(2);
+    let mut boot = 1;
+    for cause in [GapCause::Reopened, GapCause::Yielded, GapCause::Locked, GapCause::OpenFailed] {
+        // In the middle of a reset, of an eviction and of heat, which nothing is told of any more.
+        stage.emit(0, &evicted(4242));
+        stage.emit(
+            0,
+            &DriverEvent::PreReset { sequence: boot, cause: Some(ResetCause::UserTrigger) },
+        );
+        stage.gap(0, cause);
+        stage.gap(1, cause);
+        for same_boot in [true, false] {
+            boot += u32::from(!same_boot);
+            stage.restart(RuleSet::builtin(), &format!("boot {boot}"));
+            stage.pass(HOUR);
+        }
+        let known = ["gpu-reset-by-user"];
+        let raised: Vec<String> = stage.fired().into_keys().collect();
+        assert!(raised.iter().all(|rule| known.contains(&rule.as_str())), "{cause:?}: {raised:?}");
+    }
+    stage.changes.clear();
+    for step_s in [-7200, 7200, -31_536_000_i64] {
+        stage.step_clock(step_s);
+        stage.pass(5 * MINUTE);
+    }
+    stage.rest(400 * 24 * HOUR);
+    assert!(stage.fired().is_empty(), "{:?}", stage.fired());
+}
+
+/// What has been so hot is said only of what was.
+#[test]
+fn ten_minutes_are_ten_minutes() {
+    let mut stage = Stage::new(1);
+    hot(&mut stage, 0, 9);
+    stage.pass(20 * MINUTE);
+    assert!(!stage.fired().contains_key("thermal-throttle-sustained"), "{:?}", stage.fired());
 }
 
 /// Faults that mend themselves in the time that their rules leave them.

@@ -25,3 +25,4 @@ mod sandbox;
 mod servers;
 mod sink;
 mod stage;
+mod states;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gpuev::health::Health;
 use gpuev::time::Anchor;
 use gpuev::{EventMask, EventReader, Gap, GapCause, Gpu, GpuId, Item};
-use gpuev_agent::alert::Book;
+use gpuev_agent::alert::{Book, State};
 use gpuev_agent::config::Events;
 use gpuev_agent::rule::{Engine, RuleSet};
 use gpuev_agent::{Alert, AlertChange, AlertState, Pipeline, Signal, What};
@@ -32,6 +32,8 @@ pub(crate) struct Stage {
     pipeline: Pipeline,
     now_ns: u64,
     ticked_ns: u64,
+    clock_step_ns: i64,
+    boot_id: String,
 }
 
 impl Stage {
@@ -59,11 +61,14 @@ impl Stage {
             pipeline,
             now_ns,
             ticked_ns: now_ns,
+            clock_step_ns: 0,
+            boot_id: "boot 1".to_owned(),
         }
     }
 
     pub(crate) fn now(&self) -> Anchor {
-        Anchor { boot_ns: self.now_ns, unix_ns: BEGIN.unix_ns_of(self.now_ns) }
+        let unix_ns = BEGIN.unix_ns_of(self.now_ns) + self.clock_step_ns;
+        Anchor { boot_ns: self.now_ns, unix_ns }
     }
 
     pub(crate) fn gpu(&self, gpu: usize) -> GpuId {
@@ -88,6 +93,23 @@ impl Stage {
         let (from_boot_ns, to_boot_ns) = (boot_ns, boot_ns);
         let gap = Gap { gpu, cause, count: None, from_boot_ns, to_boot_ns, unix_ns };
         self.push(&Item::Gap(gap));
+    }
+
+    /// The clock on the wall is set.
+    pub(crate) fn step_clock(&mut self, seconds: i64) {
+        self.clock_step_ns += seconds * 1_000_000_000;
+    }
+
+    /// The agent ends and begins again, in the boot `boot_id`, with what it kept; the time between is a gap of each GPU.
+    pub(crate) fn restart(&mut self, rules: RuleSet, boot_id: &str) {
+        let kept = serde_json::to_string(&self.engine.state(&self.boot_id)).unwrap();
+        let kept: State = serde_json::from_str(&kept).unwrap();
+        boot_id.clone_into(&mut self.boot_id);
+        self.engine = Engine::new(rules, Book::new(), "node7");
+        self.pipeline = Pipeline::replay(&machine_of(&self.sim), &Events::default());
+        let now = self.now();
+        self.changes.extend(self.engine.restore(kept, boot_id, now.boot_ns, now.unix_ns));
+        (0..self.gpus.len()).for_each(|gpu| self.gap(gpu, GapCause::Reopened));
     }
 
     /// Something that the agent itself noticed.
