@@ -8,6 +8,7 @@ mod keeping;
 mod known_gpus;
 mod listening;
 mod outputs;
+mod overview;
 mod recording;
 mod worker;
 
@@ -31,7 +32,7 @@ use crate::inventory::Inventory;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
-use crate::rule::RuleSet;
+use crate::rule::{EngineStats, RuleSet};
 use crate::signal::GpuChange;
 use crate::sink::Stats;
 
@@ -39,6 +40,8 @@ use before::Before;
 use known_gpus::KnownGpus;
 use listening::Listening;
 use outputs::{Outputs, sink_context};
+pub use overview::{GpuState, Overview, SinkState};
+pub(crate) use overview::{for_people, problems};
 use recording::Recording;
 use worker::{Command, Retry, Worker};
 
@@ -94,6 +97,7 @@ struct State {
     /// What it works without, and why.
     lacks: BTreeMap<&'static str, String>,
     gpus: Vec<(GpuId, GpuChange)>,
+    rules: EngineStats,
     sinks: Vec<Stats>,
     health: BTreeMap<(Bdf, u32), (Anchor, Arc<Health>)>,
 }
@@ -118,6 +122,10 @@ pub struct Status {
     pub unreadable: Vec<(Gpu, String)>,
     /// What each GPU is, also those that were there and are not.
     pub states: Vec<(GpuId, GpuChange)>,
+    /// Signals that rules, or alerts that the book, had no room for.
+    pub refused: u64,
+    /// A rule whose condition cannot be decided, and why.
+    pub condition_error: Option<(String, String)>,
     /// Since when the GPUs are let go, in nanoseconds of `CLOCK_BOOTTIME`.
     pub yielded_since_boot_ns: Option<u64>,
 }
@@ -319,6 +327,8 @@ impl Shared {
             gpus: monitor.map(Monitor::gpus).unwrap_or_default(),
             unreadable: monitor.map(Monitor::failures).unwrap_or_default(),
             states: state.gpus.clone(),
+            refused: state.rules.refused + self.book.stats().refused,
+            condition_error: state.rules.last_error.clone(),
             yielded_since_boot_ns: watching.yielded_since_boot_ns,
         }
     }

@@ -9,6 +9,7 @@
 //! watch` and `record` listen in the same way, each for its own user ([`runtime`]).
 
 mod client;
+mod operate;
 pub mod runtime;
 mod server;
 
@@ -17,12 +18,17 @@ pub use server::{Served, Server};
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::Overview;
+use crate::alert::{Alert, NewSilence, Silence};
+
 /// The longest line that is read, in bytes.
 const LONGEST_LINE: u64 = 64 * 1024;
+/// The longest answer that is read, in bytes.
+const LONGEST_ANSWER: u64 = 16 << 20;
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase")]
+#[serde(tag = "do", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Request {
     /// Let go of every GPU.
@@ -39,6 +45,31 @@ pub enum Request {
     Resume {},
     /// Who has the GPUs?
     Leases {},
+    /// How is the agent?
+    Status {},
+    /// What is wrong?
+    Alerts {},
+    /// Somebody knows of an alert.
+    Acknowledge {
+        /// Its id, or as much of it as names one.
+        id: String,
+        /// Who; without: nobody does any more.
+        #[serde(default)]
+        by: Option<String>,
+    },
+    /// Nobody wants to be told of alerts for a while.
+    Silence {
+        /// Which, and why.
+        what: NewSilence,
+        /// Only tell what it would cover.
+        #[serde(default)]
+        dry: bool,
+    },
+    /// End a silence.
+    EndSilence {
+        /// Its number.
+        id: u64,
+    },
 }
 
 /// What is answered.
@@ -61,6 +92,42 @@ pub enum Response {
         lease: u64,
         /// How long letting go took, in milliseconds.
         took_ms: f64,
+    },
+    /// Answers [`Request::Status`].
+    Status {
+        /// `true`.
+        ok: bool,
+        /// How the agent is.
+        overview: Box<Overview>,
+    },
+    /// Answers [`Request::Alerts`].
+    Alerts {
+        /// `true`.
+        ok: bool,
+        /// How many are not over.
+        total: usize,
+        /// The worst of these.
+        alerts: Vec<Alert>,
+        /// The latest that are over.
+        ended: Vec<Alert>,
+        /// The silences in force.
+        silences: Vec<Silence>,
+    },
+    /// Answers [`Request::Silence`].
+    Silenced {
+        /// `true`.
+        ok: bool,
+        /// The silence, where one was made.
+        silence: Option<Silence>,
+        /// The alerts of now that it covers.
+        covers: Vec<Alert>,
+    },
+    /// Answers [`Request::Acknowledge`] and [`Request::EndSilence`].
+    Done {
+        /// `true`.
+        ok: bool,
+        /// The whole id.
+        done: String,
     },
     /// Answers [`Request::Resume`] and [`Request::Leases`].
     Leases {

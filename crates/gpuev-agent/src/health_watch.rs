@@ -33,6 +33,9 @@ fn key(gpu: GpuId) -> Key {
     (gpu.bdf, gpu.partition)
 }
 
+/// How a GPU is read: it may hang.
+type Read = fn(&Gpu) -> Health;
+
 /// Asks GPUs how they are doing.
 #[derive(Debug)]
 pub struct HealthWatch {
@@ -40,6 +43,7 @@ pub struct HealthWatch {
     gpus: HashMap<Key, Watched>,
     readers: HashMap<Bdf, SyncSender<Asked>>,
     running: Arc<AtomicUsize>,
+    read_gpu: Read,
     answer: Sender<Reading>,
     answers: Receiver<Reading>,
     /// By the whole GPU, also where it is partitioned.
@@ -83,12 +87,18 @@ impl HealthWatch {
     /// With no GPU yet.
     #[must_use]
     pub fn new(settings: HealthSettings) -> Self {
+        Self::with_reader(settings, Gpu::health)
+    }
+
+    /// As [`new`](Self::new), with GPUs that are read so.
+    pub(crate) fn with_reader(settings: HealthSettings, read_gpu: Read) -> Self {
         let (answer, answers) = mpsc::channel();
         Self {
             settings,
             gpus: HashMap::new(),
             readers: HashMap::new(),
             running: Arc::default(),
+            read_gpu,
             answer,
             answers,
             counters: HashMap::new(),
@@ -106,9 +116,10 @@ impl HealthWatch {
             }
             let (asked, to_do) = mpsc::sync_channel::<Asked>(ASKED);
             let (answer, running) = (self.answer.clone(), Arc::clone(&self.running));
+            let read_gpu = self.read_gpu;
             let name = format!("gpu-{gpu}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
-                read_each(&to_do, &answer);
+                read_each(&to_do, &answer, read_gpu);
                 running.fetch_sub(1, Ordering::Relaxed);
             });
             thread.ok()?;
@@ -265,9 +276,9 @@ impl HealthWatch {
     }
 }
 
-fn read_each(to_do: &Receiver<Asked>, answer: &Sender<Reading>) {
+fn read_each(to_do: &Receiver<Asked>, answer: &Sender<Reading>, read_gpu: Read) {
     for Asked { gpu, periodic } in to_do {
-        let health = Arc::new(gpu.health());
+        let health = Arc::new(read_gpu(&gpu));
         let at = Anchor::now();
         let reading = Reading { gpu: gpu.id, at, health, ras: Vec::new(), periodic };
         if answer.send(reading).is_err() {

@@ -71,8 +71,8 @@ impl Inventory {
 
     /// These GPUs are there. One that sits in another place now is not missing from its old one, and one in the place of
     /// another replaces it.
-    pub(crate) fn present(&mut self, gpus: impl Iterator<Item = GpuId> + Clone) {
-        for gpu in gpus.clone() {
+    pub(crate) fn present(&mut self, gpus: &[GpuId]) {
+        for gpu in gpus {
             let unique_id = gpu.unique_id.map(|id| id.0);
             let place = gpu.bdf.to_string();
             if unique_id.is_some() {
@@ -94,13 +94,13 @@ impl Inventory {
     }
 
     /// The GPUs that were there, and are not among `gpus`.
-    pub(crate) fn missing(&self, gpus: impl Iterator<Item = GpuId> + Clone) -> Vec<GpuId> {
+    pub(crate) fn missing(&self, gpus: &[GpuId]) -> Vec<GpuId> {
         let known = self.gpus.iter().filter_map(|(place, known)| {
             let bdf: Bdf = place.parse().ok()?;
             let unique_id = known.unique_id.map(UniqueId);
             Some(GpuId { index: known.index, bdf, unique_id, partition: 0, kfd_id: known.kfd_id })
         });
-        known.filter(|known| !gpus.clone().any(|gpu| gpu.bdf == known.bdf)).collect()
+        known.filter(|known| !gpus.iter().any(|gpu| gpu.bdf == known.bdf)).collect()
     }
 
     /// The counters of `gpu`.

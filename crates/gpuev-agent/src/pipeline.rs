@@ -126,8 +126,8 @@ impl Pipeline {
                 silent.iter().any(|one| (one.bdf, one.partition) == (gpu.id.bdf, gpu.id.partition));
             (gpu.id, if is_silent { GpuChange::Silent } else { GpuChange::Found })
         });
-        let there = watched.iter().chain(unreadable).map(|gpu| gpu.id);
-        let missing = self.missing(there);
+        let there: Vec<GpuId> = watched.iter().chain(unreadable).map(|gpu| gpu.id).collect();
+        let missing = self.missing(&there);
         let unreadable = unreadable.iter().map(|gpu| (gpu.id, GpuChange::Unreadable));
         let lost = missing.into_iter().map(|gpu| (gpu, GpuChange::Lost));
         for (gpu, change) in found.chain(unreadable).chain(lost) {
@@ -136,11 +136,11 @@ impl Pipeline {
     }
 
     /// Compares the GPUs that are there with those that were, and their counters too.
-    fn missing(&mut self, there: impl Iterator<Item = GpuId> + Clone) -> Vec<GpuId> {
+    fn missing(&mut self, there: &[GpuId]) -> Vec<GpuId> {
         let Some(inventory) = &mut self.inventory else { return Vec::new() };
-        inventory.present(there.clone());
+        inventory.present(there);
         if let Some(health) = &mut self.health {
-            for gpu in there.clone() {
+            for gpu in there.iter().copied() {
                 match health.counters(gpu) {
                     Some(counters) => inventory.set_counters(gpu, counters),
                     None => health.remember(gpu, inventory.counters(gpu)),
@@ -345,5 +345,70 @@ fn signal(
         ambiguous,
         health,
         reset: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::{Condvar, Mutex};
+    use std::time::Instant;
+
+    use gpuev_sim::SimMachine;
+
+    use super::*;
+
+    static HANGS: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
+
+    /// The first GPU hangs.
+    fn read(gpu: &Gpu) -> Health {
+        let hangs = HANGS.0.lock().unwrap();
+        if gpu.id.index == 0 {
+            drop(HANGS.1.wait_while(hangs, |hangs| *hangs).unwrap());
+        }
+        gpu.health()
+    }
+
+    /// Ticks at `now` until `wanted` was told.
+    fn tick(pipeline: &mut Pipeline, gpus: &[Gpu], now: Anchor, wanted: &dyn Fn(&Signal) -> bool) {
+        let began = Instant::now();
+        let mut told = false;
+        while !told {
+            assert!(began.elapsed().as_secs() < 30, "nothing came of it");
+            pipeline.tick(now, &mut |signal| told |= wanted(&signal));
+            pipeline.gpus(gpus, &[], &mut |signal| told |= wanted(&signal));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_hangs_is_silent_and_hides_no_other() {
+        let sim = SimMachine::builder().gpus(2).build().unwrap();
+        let gpus = Machine::at(sim.root()).gpus().unwrap();
+        let config = Config::default();
+        let mut pipeline = Pipeline::live(&Machine::at(sim.root()), &config).unwrap();
+        pipeline.health = Some(HealthWatch::with_reader(config.health, read));
+        pipeline.gpus(&gpus, &[], &mut |_| {});
+        let start = Anchor::now();
+        let after = |seconds: u64| {
+            let boot_ns = start.boot_ns + seconds * 1_000_000_000;
+            Anchor { boot_ns, unix_ns: start.unix_ns_of(boot_ns) }
+        };
+        let of = |index: u32| move |signal: &Signal| signal.gpu.index == index;
+        let reads = |signal: &Signal| matches!(signal.what, What::Health) && of(1)(signal);
+        tick(&mut pipeline, &gpus, after(0), &reads);
+        let is = |change: GpuChange| move |signal: &Signal| matches!(signal.what, What::Gpu(now) if now == change);
+        tick(&mut pipeline, &gpus, after(31), &|signal: &Signal| {
+            is(GpuChange::Silent)(signal) && of(0)(signal)
+        });
+        let states: Vec<GpuChange> = pipeline.states().iter().map(|(_, state)| *state).collect();
+        assert_eq!(states, [GpuChange::Silent, GpuChange::Found]);
+        tick(&mut pipeline, &gpus, after(62), &reads);
+        *HANGS.0.lock().unwrap() = false;
+        HANGS.1.notify_all();
+        tick(&mut pipeline, &gpus, after(62), &|signal: &Signal| {
+            is(GpuChange::Found)(signal) && of(0)(signal)
+        });
     }
 }

@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Sim(cmd::sim::SimArgs),
     #[command(hide = true)]
     Generate(cmd::generate::GenerateArgs),
+    Status(cmd::operate::StatusArgs),
+    Alerts(cmd::operate::AlertsArgs),
+    Ack(cmd::operate::AckArgs),
+    Silence(cmd::operate::SilenceArgs),
     Yield(cmd::yielding::YieldArgs),
     Resume(cmd::yielding::ResumeArgs),
     #[command(hide = true)]

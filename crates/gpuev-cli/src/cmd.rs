@@ -7,6 +7,7 @@ pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod keeper;
 pub(crate) mod list;
+pub(crate) mod operate;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod report;

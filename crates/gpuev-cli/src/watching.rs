@@ -99,7 +99,7 @@ fn listen(monitor: &Arc<Monitor>, keeper: Option<KeeperSource>) -> Option<Server
     let hold = Hold { monitor: Arc::downgrade(monitor), keeper };
     let started = runtime::own_socket().and_then(|socket| {
         let yielder = Yielder::start(hold, |told| say(&told.to_string()))?;
-        Server::start_private(&socket, Arc::new(Served { yielder }))
+        Server::start_private(&socket, Arc::new(Served { yielder, agent: None }))
     });
     started.map_err(|error| say(&format!("gpuev yield cannot reach it: {error}"))).ok()
 }

@@ -12,7 +12,7 @@ use super::{Shared, say};
 use crate::alert::{AlertChange, AlertState, Book};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::rule::{Engine, RuleSet};
+use crate::rule::{Engine, EngineStats, RuleSet};
 use crate::signal::Signal;
 use crate::sink::{Context, Message, Sinks, Stats};
 
@@ -117,6 +117,11 @@ impl Outputs {
         self.shared.metrics.lose("history-notes", 1);
     }
 
+    /// How the rules are doing.
+    pub(super) fn rules(&self) -> EngineStats {
+        self.engine.stats()
+    }
+
     /// The counts of the sinks.
     pub(super) fn stats(&self) -> Vec<Stats> {
         self.sinks.stats()
@@ -126,6 +131,9 @@ impl Outputs {
     pub(super) fn tick(&mut self, now: Anchor) {
         self.changes.extend(self.engine.tick(now.boot_ns, now.unix_ns));
         self.tell_changes();
+        if self.shared.book.has_new_silences() {
+            self.keep();
+        }
         self.kept.look_again();
         self.settle();
     }
@@ -152,6 +160,8 @@ impl Outputs {
 
     /// Sinks go on for a moment with what waits.
     pub(super) fn stop(mut self) {
+        // Counts too, which are no changes.
+        self.keep();
         self.sinks.flush(PATIENCE);
         self.settle();
         for sink in self.sinks.stop(PATIENCE) {

@@ -168,6 +168,7 @@ impl Worker {
         state.sinks = outputs.stats();
         state.not_kept = outputs.not_kept();
         state.gpus = self.pipeline.states();
+        state.rules = outputs.rules();
         if let Some(recording) = &self.recording {
             let lost_before = state.recorded.lost;
             state.recorded = recording.progress();

@@ -10,6 +10,7 @@ use crate::rule::{Rule, Variables};
 use crate::signal::Signal;
 
 use super::live::Live;
+use super::silence::LONGEST_TEXT;
 use super::{Alert, AlertChange, NewSilence, Resolution, Silence};
 
 /// Alerts that are not over.
@@ -17,9 +18,6 @@ const MOST_LIVE: usize = 2048;
 /// Alerts that are over and still shown.
 const MOST_ENDED: usize = 500;
 const MOST_SILENCES: usize = 256;
-/// Texts of people: names, comments, label values.
-const LONGEST_TEXT: usize = 1024;
-const MOST_LABELS: usize = 32;
 
 /// The alerts of this machine. Clones are the same book.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +47,8 @@ pub(crate) struct Alerts {
     serial: u64,
     refused: u64,
     changes: Vec<AlertChange>,
+    /// Silences were made or ended, and that is not kept yet.
+    new_silences: bool,
 }
 
 /// What is kept over a restart.
@@ -114,7 +114,7 @@ impl Book {
     /// # Errors
     /// Where it covers everything, is over before it begins, or there are too many.
     pub fn silence(&self, what: NewSilence, now_unix_ns: i64) -> Result<Silence> {
-        check(&what, now_unix_ns)?;
+        what.check(now_unix_ns)?;
         let mut alerts = self.lock();
         if alerts.silences.len() >= MOST_SILENCES {
             let what = format!("there are {MOST_SILENCES} silences already");
@@ -124,6 +124,7 @@ impl Book {
         alerts.serial += 1;
         let silence = Silence { id: alerts.serial, what, since_unix_ns: now_unix_ns };
         alerts.silences.push(silence.clone());
+        alerts.new_silences = true;
         Ok(silence)
     }
 
@@ -133,7 +134,13 @@ impl Book {
         let mut alerts = self.lock();
         let before = alerts.silences.len();
         alerts.silences.retain(|silence| silence.id != id);
+        alerts.new_silences |= alerts.silences.len() < before;
         alerts.silences.len() < before
+    }
+
+    /// Whether silences were made or ended since this was last asked.
+    pub(crate) fn has_new_silences(&self) -> bool {
+        std::mem::take(&mut self.lock().new_silences)
     }
 
     /// Notes that `by` has seen the alert, or with `None` that nobody has; whether there is one. The change is
@@ -275,26 +282,6 @@ impl Alerts {
 
 fn covered(silences: &[Silence], alert: &Alert) -> bool {
     silences.iter().any(|silence| silence.what.covers(&alert.labels))
-}
-
-fn check(what: &NewSilence, now_unix_ns: i64) -> Result<()> {
-    let wrong = |what: &str, hint: &str| {
-        Err(Error::new(ErrorKind::InvalidInput, format!("silence: {what}")).with_hint(hint))
-    };
-    let everything = what.labels.values().all(|value| value == "*");
-    let texts = what.labels.iter().flat_map(|(name, value)| [name, value]);
-    if everything {
-        return wrong("it covers everything", "name a label, e.g. rule or gpu");
-    }
-    if what.until_unix_ns <= now_unix_ns {
-        return wrong("it is over before it begins", "choose a later end");
-    }
-    if what.labels.len() > MOST_LABELS
-        || texts.chain([&what.by, &what.comment]).any(|text| text.len() > LONGEST_TEXT)
-    {
-        return wrong("it is too long", "at most 32 labels, and 1024 bytes each");
-    }
-    Ok(())
 }
 
 fn cut(text: &str) -> &str {

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use gpuev::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
+
+/// Texts of people: names, comments, label values.
+pub(super) const LONGEST_TEXT: usize = 1024;
+const MOST_LABELS: usize = 32;
 
 /// What nobody wants to be told for a while. The alerts live on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,5 +46,26 @@ impl NewSilence {
                 None => value == wanted,
             }
         })
+    }
+
+    /// Whether it may be made.
+    pub(crate) fn check(&self, now_unix_ns: i64) -> Result<()> {
+        let wrong = |what: &str, hint: &str| {
+            Err(Error::new(ErrorKind::InvalidInput, format!("silence: {what}")).with_hint(hint))
+        };
+        let everything = self.labels.values().all(|value| value == "*");
+        let texts = self.labels.iter().flat_map(|(name, value)| [name, value]);
+        if everything {
+            return wrong("it covers everything", "name a label, e.g. rule or gpu");
+        }
+        if self.until_unix_ns <= now_unix_ns {
+            return wrong("it is over before it begins", "choose a later end");
+        }
+        if self.labels.len() > MOST_LABELS
+            || texts.chain([&self.by, &self.comment]).any(|text| text.len() > LONGEST_TEXT)
+        {
+            return wrong("it is too long", "at most 32 labels, and 1024 bytes each");
+        }
+        Ok(())
     }
 }

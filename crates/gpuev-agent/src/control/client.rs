@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gpuev::{Error, ErrorKind, Result};
 
-use super::{LONGEST_LINE, Request, Response};
+use super::{LONGEST_ANSWER, Request, Response};
 
 /// A connection to the agent, or another program that watches. Leases that it holds end with it.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Client {
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
         let mut answer = Vec::new();
-        (&mut self.stream).take(LONGEST_LINE).read_until(b'\n', &mut answer)?;
+        (&mut self.stream).take(LONGEST_ANSWER).read_until(b'\n', &mut answer)?;
         if answer.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

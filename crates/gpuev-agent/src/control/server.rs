@@ -12,7 +12,8 @@ use std::time::Duration;
 use gpuev::{Error, Result};
 use rustix::event::{PollFd, PollFlags};
 
-use super::{LONGEST_LINE, Request, Response, RunningLease};
+use super::{LONGEST_LINE, Request, Response, RunningLease, operate};
+use crate::agent::Shared;
 use crate::yielding::{Lease, Running, Yielder};
 
 /// Connections at a time; one more is told so.
@@ -32,6 +33,8 @@ const HINT: &str = "is another agent running? control.socket names another path"
 pub struct Served {
     /// Lets go of the GPUs.
     pub yielder: Yielder,
+    /// The agent, where it is one.
+    pub agent: Option<Arc<Shared>>,
 }
 
 /// Listens until it is dropped; leases that connections hold end with it.
@@ -282,7 +285,25 @@ fn answer(request: Request, served: &Served, held_leases: &mut Vec<Lease>) -> Re
             leases(ended, running)
         }
         Request::Leases {} => leases(0, yielder.running()),
+        request => match &served.agent {
+            Some(agent) => answer_operator(request, agent),
+            None => failed("this program is no agent: it has no alerts"),
+        },
     }
+}
+
+fn answer_operator(request: Request, agent: &Shared) -> Response {
+    let answer = match request {
+        Request::Status {} => return operate::status(agent),
+        Request::Alerts {} => return operate::alerts(agent),
+        Request::Acknowledge { id, by } => operate::acknowledge(agent, &id, by.as_deref()),
+        Request::Silence { what, dry } => operate::silence(agent, what, dry),
+        Request::EndSilence { id } => operate::end_silence(agent, id),
+        Request::Yield { .. } | Request::Resume {} | Request::Leases {} => {
+            return failed("no such request");
+        }
+    };
+    answer.unwrap_or_else(|error| failed(error.to_string()))
 }
 
 fn leases(ended: usize, running: Vec<Running>) -> Response {

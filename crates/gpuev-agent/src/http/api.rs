@@ -16,10 +16,9 @@ use serde::Deserialize;
 
 use super::answer::{held_json, json, refused, with_type};
 use super::{OPENAPI, Site};
-use crate::agent::Status;
+use crate::agent::problems;
 use crate::metrics::Exposition;
 use crate::signal::GpuChange;
-use crate::sink::Stats;
 
 /// Records in an answer, unless `limit` says.
 const RECORDS: usize = 100;
@@ -303,37 +302,6 @@ pub(super) async fn health(State(site): State<Site>) -> Response {
     object.raw("problems", &serde_json::json!(problems).to_string());
     object.end();
     json(text)
-}
-
-fn problems(status: &Status, sinks: &[Stats]) -> Vec<String> {
-    let mut problems = status.not_kept.clone();
-    problems.extend(status.lacks.iter().map(|lack| format!("the agent works without {lack}")));
-    for sink in sinks {
-        let name = &sink.sink;
-        problems
-            .extend(sink.failing.iter().map(|why| format!("sink {name} is not reached: {why}")));
-        problems.extend(sink.upkeep_failing.iter().map(|why| format!("sink {name}: {why}")));
-        if let Some(one) = sink.set_aside_messages.first() {
-            let count = sink.set_aside;
-            problems.push(format!("sink {name} does not take {count} messages: {}", one.error));
-        }
-    }
-    problems
-        .extend(status.recording_failure.iter().map(|why| format!("nothing is recorded: {why}")));
-    let unreadable = status.unreadable.iter();
-    problems
-        .extend(unreadable.map(|(gpu, why)| format!("GPU {} cannot be read: {why}", gpu.id.bdf)));
-    for (gpu, state) in &status.states {
-        match state {
-            GpuChange::Silent => problems.push(format!("GPU {} does not answer", gpu.bdf)),
-            GpuChange::Lost => problems.push(format!("GPU {} is missing", gpu.bdf)),
-            _ => {}
-        }
-    }
-    if status.states.is_empty() && status.yielded_since_boot_ns.is_none() {
-        problems.push("no GPU is found: run gpuev doctor".to_owned());
-    }
-    problems
 }
 
 /// For Prometheus, in the format that it asks for.

@@ -228,7 +228,7 @@ fn a_socket_that_cannot_be_bound_is_had_when_it_can() {
     let tell = move |error: Option<&gpuev::Error>| {
         let _ended = send.send(error.map(ToString::to_string));
     };
-    let served = Arc::new(Served { yielder });
+    let served = Arc::new(Served { yielder, agent: None });
     let server = Server::start_when_possible(&path, served, tell).unwrap();
     let patience = Duration::from_secs(30);
     let why = told.recv_timeout(patience).unwrap().unwrap();
@@ -249,6 +249,6 @@ fn a_file_in_the_place_of_the_socket_stays() {
     let path = folder.path().join("agent.sock");
     fs::write(&path, "somebody else's").unwrap();
     let yielder = Yielder::start(Nothing, |_| {}).unwrap();
-    Server::start(&path, Arc::new(Served { yielder })).unwrap_err();
+    Server::start(&path, Arc::new(Served { yielder, agent: None })).unwrap_err();
     assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's");
 }

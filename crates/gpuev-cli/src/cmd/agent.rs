@@ -154,7 +154,11 @@ fn serve(
         }
         shared.lacks("the local socket", error.map(ToString::to_string));
     };
-    Ok(Some(Server::start_when_possible(socket, Arc::new(Served { yielder }), tell)?))
+    Ok(Some(Server::start_when_possible(
+        socket,
+        Arc::new(Served { yielder, agent: Some(Arc::clone(agent.shared())) }),
+        tell,
+    )?))
 }
 
 impl AgentArgs {

@@ -32,6 +32,13 @@ pub(crate) struct SocketArgs {
     socket: Option<PathBuf>,
 }
 
+impl SocketArgs {
+    /// The path.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| ControlSettings::default().socket)
+    }
+}
+
 /// Have every gpuev of this machine release the GPUs: to unload the driver, or change partitions
 ///
 /// It asks the agent, and gpuev watch and record: yours, and as root those of all users. With a command the GPUs are taken
@@ -72,7 +79,7 @@ struct Other {
 impl Holders {
     /// All that this user may ask.
     fn find(args: &SocketArgs) -> Result<Self, Failure> {
-        let socket = args.socket.clone().unwrap_or_else(|| ControlSettings::default().socket);
+        let socket = args.path();
         let agent = Client::connect(&socket)?;
         let others: Vec<_> = runtime::find().into_iter().filter_map(Other::connect).collect();
         if agent.is_none() && others.is_empty() {

@@ -18,6 +18,7 @@ mod listeners;
 mod machine;
 mod machine_state;
 mod modprobe;
+mod operate;
 mod pod;
 mod program;
 mod rules;

@@ -67,7 +67,7 @@ impl Agent {
         let yielder = Yielder::start(grip, tell).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("agent.sock");
-        let server = Server::start(&socket, Arc::new(Served { yielder })).unwrap();
+        let server = Server::start(&socket, Arc::new(Served { yielder, agent: None })).unwrap();
         Some(Self {
             sim,
             keeper,
