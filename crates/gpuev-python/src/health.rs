@@ -248,9 +248,13 @@ impl Sensors {
         })
     }
 
-    /// Counted memory and bus errors, by block; empty where the GPU does not count.
-    fn ras(&self, py: Python<'_>) -> Vec<RasDict> {
-        let blocks = py.detach(|| self.look().ras());
+    /// Counted memory and bus errors, by block, or of one; empty where the GPU does not count.
+    #[pyo3(signature = (block = None))]
+    fn ras(&self, py: Python<'_>, block: Option<&str>) -> Vec<RasDict> {
+        let blocks = py.detach(|| match block {
+            Some(block) => self.look().ras_of(block).into_iter().collect(),
+            None => self.look().ras(),
+        });
         let dict = |errors: health::RasErrors| RasDict {
             block: errors.block,
             correctable: errors.correctable,

@@ -446,6 +446,12 @@ impl<'a> Sensors<'a> {
         self.awake().map(|gpu| ras::errors(&gpu.device_dir)).unwrap_or_default()
     }
 
+    /// Counted errors of one block (`umc`, `gfx`, ...); `None` where the GPU does not count them.
+    #[must_use]
+    pub fn ras_of(&self, block: &str) -> Option<RasErrors> {
+        ras::errors_of(&self.awake()?.device_dir, block)
+    }
+
     /// Pages of VRAM that went bad; `None` where the GPU does not keep a list.
     #[must_use]
     pub fn bad_pages(&self) -> Option<BadPages> {

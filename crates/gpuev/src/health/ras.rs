@@ -57,6 +57,17 @@ pub(super) fn errors(device_dir: &Path) -> Vec<RasErrors> {
     blocks
 }
 
+/// The counters of one block; `None` where the GPU has none for it.
+pub(super) fn errors_of(device_dir: &Path, block: &str) -> Option<RasErrors> {
+    if block.contains('/') {
+        return None;
+    }
+    let files = [format!("ras/aca_{block}"), format!("ras/{block}_err_count")];
+    let found = files.iter().map(|file| device_dir.join(file)).filter(|path| path.is_file());
+    let errors = found.map(|path| parse(block, &files::text(&path).unwrap_or_default()));
+    errors.min_by_key(|errors| errors.deferred.is_none())
+}
+
 fn parse(block: &str, text: &str) -> RasErrors {
     let count = |kind: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(kind)?.strip_prefix(':'));

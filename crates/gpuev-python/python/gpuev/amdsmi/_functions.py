@@ -496,12 +496,10 @@ def amdsmi_get_gpu_ecc_count(
     """
     sensors = sensors_of(processor_handle)
     _check(block, AmdSmiGpuBlock)
-    wanted = block.name.lower()
-    for found in sensors.ras():
-        if found["block"] == wanted:
-            break
-    else:
+    blocks = sensors.ras(block.name.lower())
+    if not blocks:
         raise not_supported()
+    [found] = blocks
     if found["correctable"] is None or found["uncorrectable"] is None:
         raise AmdSmiLibraryException(AmdSmiRetCode.BUSY)
     return {

@@ -120,8 +120,14 @@ def _shown(key: str, value: Optional[int]) -> Union[int, str, bool]:
 
 
 def _several(key: str, values: Optional[List[Optional[int]]], count: int) -> List[Any]:
-    padded = (values or [])[:count] + [None] * (count - len(values or []))
-    return [_shown(key, value) for value in padded]
+    if not values:
+        return [_NOT_AVAILABLE] * count
+    most = 100 if key.endswith(_PERCENTAGES) else None
+    shown: List[Any] = [
+        _NOT_AVAILABLE if value is None or (most is not None and value > most) else value
+        for value in values[:count]
+    ]
+    return shown + [_NOT_AVAILABLE] * (count - len(shown))
 
 
 # First number of the table's revision; those of APUs have others.
