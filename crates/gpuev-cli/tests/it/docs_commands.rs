@@ -111,7 +111,8 @@ fn plan(line: &str) -> Plan {
     let ours = &line[at..];
     let name = ours.split(' ').nth(1).unwrap_or_default();
     let runs = match name {
-        "yield" | "resume" | "keeper" => false,
+        // They ask an agent, or change what other programs hold.
+        "yield" | "resume" | "keeper" | "status" | "alerts" | "ack" | "silence" => false,
         "agent" => ours.contains("--check") && ours.contains("--config"),
         // What is imported elsewhere is a file of the reader's.
         "import" => ours.contains(" run."),
