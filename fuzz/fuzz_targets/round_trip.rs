@@ -95,7 +95,6 @@ enum Message {
     UnmapFromGpu(At, u64, u64, u32, i32),
     ProcessStart(u32, Vec<u8>),
     ProcessEnd(u32, Vec<u8>),
-    DroppedEvents(At, u32),
 }
 
 impl Message {
@@ -137,7 +136,6 @@ impl Message {
             }
             Self::ProcessStart(pid, ref name) => Fields::ProcessStart(Task { pid, name }),
             Self::ProcessEnd(pid, ref name) => Fields::ProcessEnd(Task { pid, name }),
-            Self::DroppedEvents(ref at, count) => Fields::DroppedEvents { at: at.stamp(), count },
         }
     }
 }

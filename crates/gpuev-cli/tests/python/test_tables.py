@@ -182,9 +182,10 @@ def test_documented_queries_answer(folder, query, monkeypatch):
     if "'gap'" not in query:
         assert duckdb.sql(query).fetchall()
         return
-    # Whether a simulated machine loses events depends on how busy this one is.
+    # Whether a simulated machine loses events depends on how busy this one is. How many a driver dropped that no line
+    # counts for certain is not known.
     assert duckdb.sql(query.replace("run.parquet", "odd.parquet")).fetchall() == [
-        ("ffff:00:00.0", "driver_fifo_full", 1, 5)
+        ("ffff:00:00.0", "driver_fifo_full", 1, None)
     ]
 
 
