@@ -246,6 +246,33 @@ def test_vllm_and_sglang(machine, units):
     assert (info["target_graphics_version"], info["device_id"]) in [("gfx1100", "0x7448"), ("gfx942", "0x74a1")]
 
 
+def test_gpustacks_detector(packages, machine, units, monkeypatch):
+    units("vendor")
+    # It looks for PCI devices of this machine, and keeps what it found.
+    monkeypatch.setenv("GPUSTACK_RUNTIME_DETECT_NO_PCI_CHECK", "1")
+    monkeypatch.syspath_prepend(packages)
+    gpustack = third_party.load(packages, "gpustack_runtime.detector.amd", "gpustack_runtime")
+    monkeypatch.setattr(gpustack.pyamdsmi, "_libInitialized", False)
+    gpustack.AMDDetector.is_supported.cache_clear()
+    detector = gpustack.AMDDetector()
+    if machine.apu:
+        # For what an APU does not count it asks the vendor's older library, which is not here.
+        with pytest.raises(gpustack.pyrocmsmi.ROCMSMIError):
+            detector.detect_info()
+        return
+    devices = detector.detect_info()
+    assert [device.name for device in devices] == [machine.name] * machine.gpus * machine.partitions
+    assert {device.power for device in devices} == {machine.limit}
+    assert {device.memory for device in devices} == {machine.memory[0]}
+    # It tells devices apart by serial number, which partitions share: of these it shows no use.
+    if machine.partitions > 1:
+        return
+    for device, handle in zip(detector.detect_usage(devices), handles()):
+        assert device.power_used == watts(handle)
+        assert device.memory_used == machine.memory[1]
+        assert (device.temperature, device.cores_utilization) == (JUNCTION, BUSY)
+
+
 def test_gpustack(machine, units):
     units("vendor")
     given: dict = {}

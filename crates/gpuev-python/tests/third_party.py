@@ -11,8 +11,10 @@ from types import ModuleType
 
 import pytest
 
-# As small as they are pure Python.
-WHEELS = ["codecarbon==3.3.2", "zeus==0.16.0", "kernel-tuner==1.5.0"]
+# As small as they are pure Python. What follows gpustack-runtime is what its detector loads.
+WHEELS = ["codecarbon==3.3.2", "zeus==0.16.0", "kernel-tuner==1.5.0", "gpustack-runtime==0.2.6"]
+WHEELS += ["dataclasses-json==0.6.7", "marshmallow==3.26.1", "typing-inspect==0.9.0", "mypy-extensions==1.1.0"]
+WHEELS += ["mthreads-ml-py==2.2.10", "nvidia-ml-py==13.580.65"]
 
 
 def download(folder: Path) -> Path:
