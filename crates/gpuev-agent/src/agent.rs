@@ -40,10 +40,13 @@ use before::Before;
 use known_gpus::KnownGpus;
 use listening::Listening;
 use outputs::{Outputs, sink_context};
+pub(crate) use overview::for_people;
 pub use overview::{GpuState, Overview, SinkState};
-pub(crate) use overview::{for_people, problems};
 use recording::Recording;
 use worker::{Command, Retry, Worker};
+
+/// A worker that has not looked at the clock for so long hangs.
+const HANGS_AFTER_NS: u64 = 30_000_000_000;
 
 /// A line on standard error, where the service manager's journal listens.
 pub(crate) fn say(text: &str) {
@@ -78,6 +81,8 @@ pub struct Shared {
     commands: Mutex<Sender<Command>>,
     state: Mutex<State>,
     signals: AtomicU64,
+    /// When the worker last looked at the clock, in nanoseconds of `CLOCK_BOOTTIME`; 0 before it has begun.
+    ticked_boot_ns: AtomicU64,
 }
 
 /// The monitor, and whether it has let go of the GPUs.
@@ -194,6 +199,7 @@ impl Agent {
             commands: Mutex::new(commands),
             state: Mutex::new(State { config: config.clone(), ..State::default() }),
             signals: AtomicU64::new(0),
+            ticked_boot_ns: AtomicU64::new(0),
         });
         shared.lacks("the state folder", before.lack);
         let http = Listening::start(&config.http, &shared)?;
@@ -340,6 +346,19 @@ impl Shared {
             Some(why) => drop(state.lacks.insert(what, why)),
             None => drop(state.lacks.remove(what)),
         }
+    }
+
+    /// Whether it works at `boot_ns`: its worker has looked at the clock within half a minute.
+    #[must_use]
+    pub fn is_alive(&self, boot_ns: u64) -> bool {
+        let ticked_ns = self.ticked_boot_ns.load(Ordering::Relaxed).max(self.started.boot_ns);
+        boot_ns.saturating_sub(ticked_ns) <= HANGS_AFTER_NS
+    }
+
+    /// Whether it has looked at the GPUs.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ticked_boot_ns.load(Ordering::Relaxed) > 0
     }
 
     /// The counts of the sinks, as they were a second ago.

@@ -129,6 +129,8 @@ fn router(site: Site, guard: Arc<Guard>) -> Router {
         .route("/api/v1/stream", get(stream::stream))
         .route("/api/v1/openapi.json", get(api::openapi))
         .route("/metrics", get(api::metrics))
+        .route(guard::PROBES[0], get(api::live))
+        .route(guard::PROBES[1], get(api::ready))
         .fallback(answer::nothing_here)
         .method_not_allowed_fallback(answer::only_get)
         .with_state(site)

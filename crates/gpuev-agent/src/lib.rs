@@ -22,6 +22,7 @@ mod latest;
 pub mod live;
 pub mod metrics;
 pub mod notify;
+pub mod panics;
 pub mod pipeline;
 pub mod problem;
 pub mod quantity;

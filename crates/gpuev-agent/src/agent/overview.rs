@@ -1,7 +1,7 @@
 //! How the agent is, as one table: the HTTP API, the local socket and `gpuev status` all tell this.
 
 use gpuev::GpuId;
-use gpuev::time::Rfc3339;
+use gpuev::time::{Rfc3339, boot_now_ns};
 use serde::{Deserialize, Serialize};
 
 use super::{Shared, Status};
@@ -70,11 +70,20 @@ pub struct SinkState {
 }
 
 impl Shared {
+    /// What a person should look at.
+    pub(crate) fn problems(&self, status: &Status, sinks: &[Stats]) -> Vec<String> {
+        let mut problems = problems(status, sinks);
+        if !self.is_alive(boot_now_ns()) {
+            problems.push("the agent hangs: what happens now is not told".to_owned());
+        }
+        problems
+    }
+
     /// How the agent is.
     #[must_use]
     pub fn overview(&self) -> Overview {
         let (status, sinks) = (self.status(), self.sinks());
-        let problems = problems(&status, &sinks);
+        let problems = self.problems(&status, &sinks);
         let book = self.book.stats();
         let recording = self.history.as_ref().map(|_| status.recording_failure.is_none());
         Overview {
@@ -106,8 +115,7 @@ fn sink_state(stats: Stats) -> SinkState {
     SinkState { sink, delivered, waiting, set_aside, failing }
 }
 
-/// What a person should look at.
-pub(crate) fn problems(status: &Status, sinks: &[Stats]) -> Vec<String> {
+fn problems(status: &Status, sinks: &[Stats]) -> Vec<String> {
     let mut problems = status.not_kept.clone();
     problems.extend(status.lacks.iter().map(|lack| format!("the agent works without {lack}")));
     sinks.iter().for_each(|sink| of_sink(sink, &mut problems));

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -164,6 +165,7 @@ impl Worker {
         } else {
             self.alive.on_disk(self.received_ns);
         }
+        shared.ticked_boot_ns.store(now.boot_ns, Ordering::Relaxed);
         let mut state = shared.state();
         state.sinks = outputs.stats();
         state.not_kept = outputs.not_kept();

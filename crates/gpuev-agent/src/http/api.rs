@@ -9,14 +9,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use gpuev::json::{self, Object};
 use gpuev::span::{Limits, SpanKind, Spans};
-use gpuev::time::{Anchor, Rfc3339};
+use gpuev::time::{Anchor, Rfc3339, boot_now_ns};
 use gpuev::{Bdf, EventType, Filter, Gpu, GpuId, Severity};
 use gpuev_store::{History, unix_ns_of};
 use serde::Deserialize;
 
 use super::answer::{held_json, json, refused, with_type};
 use super::{OPENAPI, Site};
-use crate::agent::problems;
 use crate::metrics::Exposition;
 use crate::signal::GpuChange;
 
@@ -286,7 +285,7 @@ fn write_gpu(
 /// How the agent is, and what a person should look at.
 pub(super) async fn health(State(site): State<Site>) -> Response {
     let status = site.agent.status();
-    let problems = problems(&status, &site.agent.sinks());
+    let problems = site.agent.problems(&status, &site.agent.sinks());
     let mut text = String::new();
     let mut object = Object::nested(&mut text);
     object.word("status", if problems.is_empty() { "ok" } else { "degraded" });
@@ -302,6 +301,21 @@ pub(super) async fn health(State(site): State<Site>) -> Response {
     object.raw("problems", &serde_json::json!(problems).to_string());
     object.end();
     json(text)
+}
+
+/// Whether the agent works: else who started it is to start it again.
+pub(super) async fn live(State(site): State<Site>) -> Response {
+    probed(site.agent.is_alive(boot_now_ns()))
+}
+
+/// Whether the agent has looked at the GPUs.
+pub(super) async fn ready(State(site): State<Site>) -> Response {
+    probed(site.agent.is_ready() && site.agent.is_alive(boot_now_ns()))
+}
+
+fn probed(well: bool) -> Response {
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    with_type(status, "text/plain", Body::from(if well { "ok\n" } else { "no\n" }))
 }
 
 /// For Prometheus, in the format that it asks for.

@@ -179,7 +179,7 @@ fn everything_that_the_document_names_is_there() {
     let document: Value = serde_json::from_str(OPENAPI).unwrap();
     assert_eq!(served.get("/api/v1/openapi.json"), document);
     let paths = document["paths"].as_object().unwrap();
-    let json = |path: &str| !path.ends_with("/stream") && path != "/metrics";
+    let json = |path: &str| path.starts_with("/api/") && !path.ends_with("/stream");
     for (path, item) in paths.iter().filter(|(path, _)| json(path)) {
         let answer = served.get(path);
         let schema = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"];
@@ -354,6 +354,13 @@ fn without_the_token_nothing_is_told() {
         }
     }
     assert_eq!(served.ask("/api/v1/health", "").status, 401);
+    // What probes may know, and by what name they ask, is no secret.
+    for probe in ["/livez", "/readyz"] {
+        crate::sink::fixture::until(probe, || served.ask(probe, "").body == "ok\n");
+    }
+    let now = gpuev::time::boot_now_ns();
+    assert!(served.agent.shared().is_alive(now + 5_000_000_000));
+    assert!(!served.agent.shared().is_alive(now + 60_000_000_000), "a worker that stands still");
     assert_eq!(ask("/api/v1/health", &format!("Bearer {TOKEN}")).json()["status"], "ok");
 }
 

@@ -18,6 +18,7 @@ mod http;
 mod machine;
 mod metrics;
 mod packaging;
+mod panics;
 mod quantity;
 mod receiver;
 mod rule_files;

@@ -11,7 +11,7 @@ use gpuev_agent::control::{Served, Server};
 use gpuev_agent::http::HttpServer;
 use gpuev_agent::sandbox::Plan;
 use gpuev_agent::yielding::{Hold, Yielder};
-use gpuev_agent::{Agent, Config};
+use gpuev_agent::{Agent, Config, panics};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &AgentArgs, source: &SourceArgs) -> Outcome {
     if let Some(name) = &args.test_sink {
         return test_sink(name, &config);
     }
+    panics::end_the_process();
     let simulated = source.source != "host";
     let source = Source::open(source)?;
     let scratch = Scratch::unless_set(simulated, &mut config)?;

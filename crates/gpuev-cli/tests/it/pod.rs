@@ -51,7 +51,11 @@ fn prometheus_asks_where_the_agent_answers() {
     let (agent, config) = (manifest.container("agent"), config(&manifest));
     let port = agent.port("metrics");
     assert_eq!(config.http.listen, format!("{ADDRESS}:{port}"));
-    assert_eq!(agent.spec["readinessProbe"]["tcpSocket"]["port"], "metrics");
+    for (probe, path) in [("readinessProbe", "/readyz"), ("livenessProbe", "/livez")] {
+        let get = &agent.spec[probe]["httpGet"];
+        assert_eq!((get["path"].as_str(), get["port"].as_str()), (Some(path), Some("metrics")));
+        assert_eq!(get["scheme"], "HTTPS", "{probe}");
+    }
     // What cannot be reached without TLS and a token.
     assert_eq!(job["scheme"], "https");
     assert_eq!(job["authorization"]["type"], "Bearer");
