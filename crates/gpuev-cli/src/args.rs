@@ -1,14 +1,14 @@
 //! What the program can be asked.
 
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use gpuev::time::Anchor;
 use gpuev::{EventType, Severity};
 use gpuev_agent::problem::nearest;
-use gpuev_store::{Query, Zone, unix_ns_in};
+use gpuev_store::{Histories, Query, Zone, unix_ns_in};
 
 use crate::cmd;
 use crate::exit::{Failure, say};
@@ -130,16 +130,36 @@ impl PeriodArgs {
     }
 }
 
-/// The history to read: the one that was named, else the newest, which is told.
-pub(crate) fn history_to_read(named: Option<&Path>) -> PathBuf {
-    if let Some(named) = named {
-        return named.to_owned();
+/// Which histories are read.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Histories, and folders of histories: all are read as one, and what several hold counts once; else the newest
+    /// that gpuev recorded by itself
+    #[arg(value_name = "RUN.DB")]
+    histories: Vec<PathBuf>,
+}
+
+impl HistoryArgs {
+    /// Opens those that were named, else the newest, which is told; so is what cannot be read in a folder.
+    pub(crate) fn open(&self) -> Result<Histories, Failure> {
+        if self.histories.is_empty() {
+            let newest = gpuev_store::default_history_to_read();
+            if newest.exists() {
+                say(&format!("reading {}", newest.display()));
+            }
+            return Ok(Histories::open_file(&newest)?);
+        }
+        open_histories(&self.histories)
     }
-    let newest = gpuev_store::default_history_to_read();
-    if newest.exists() {
-        say(&format!("reading {}", newest.display()));
+}
+
+/// Opens histories and folders of histories; says what cannot be read in a folder.
+pub(crate) fn open_histories(paths: &[PathBuf]) -> Result<Histories, Failure> {
+    let histories = Histories::open(paths)?;
+    for (_, error) in histories.unreadable() {
+        say(&format!("left out: {error}"));
     }
-    newest
+    Ok(histories)
 }
 
 /// What the argument `name` means, in nanoseconds since 1970.

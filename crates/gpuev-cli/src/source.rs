@@ -70,9 +70,12 @@ impl Source {
         Ok(Self { machine: machine_of(&sim), feed: Some(Feed::Scenario(sim, spec.scenario)) })
     }
 
-    /// The history that `--source file:PATH` names, where it is one.
+    /// The history that `--source file:PATH` names, where it is one; or a folder, where histories may be.
     pub(crate) fn history(args: &SourceArgs) -> Option<PathBuf> {
         let path = PathBuf::from(args.source.strip_prefix("file:")?);
+        if path.is_dir() {
+            return Some(path);
+        }
         let mut head = [0; 16];
         std::fs::File::open(&path).ok()?.read_exact(&mut head).ok()?;
         (head == *b"SQLite format 3\0").then_some(path)

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use gpuev::{Error, ErrorKind, Filter};
 use gpuev_store::export::{self, Batch, ColumnData, Entries, Entry, ExportFormat, Exporter};
 use gpuev_store::report::{Layout, Options, Report};
-use gpuev_store::{History, Query, Zone, unix_ns_of};
+use gpuev_store::{Histories, Query, Zone, unix_ns_of};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -19,21 +19,21 @@ use crate::span::PySpan;
 /// A history, and what of it is wanted.
 #[pyclass(frozen, module = "gpuev._core")]
 pub(crate) struct HistoryFile {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     query: Query,
     wanted: Filter,
 }
 
 #[pymethods]
 impl HistoryFile {
-    /// Opens the history at `path`, to say what is wrong with it; the newest one if None. Times are in nanoseconds
-    /// since 1970.
+    /// Opens the histories at `paths`, to say what is wrong with them; the newest one if None. Times are in
+    /// nanoseconds since 1970.
     #[new]
-    #[pyo3(signature = (path, gpus, types, unknown, pids, severity, from_unix_ns, to_unix_ns))]
+    #[pyo3(signature = (paths, gpus, types, unknown, pids, severity, from_unix_ns, to_unix_ns))]
     #[expect(clippy::too_many_arguments, reason = "Python's own signature has them as one")]
     fn new(
         py: Python<'_>,
-        path: Option<PathBuf>,
+        paths: Option<Vec<PathBuf>>,
         gpus: Option<Vec<String>>,
         types: Option<Vec<u32>>,
         unknown: bool,
@@ -43,7 +43,7 @@ impl HistoryFile {
         to_unix_ns: Option<i64>,
     ) -> PyResult<Self> {
         let mut wanted = filter(types, unknown, pids, severity);
-        let path = path.unwrap_or_else(gpuev_store::default_history_to_read);
+        let paths = paths.unwrap_or_else(|| vec![gpuev_store::default_history_to_read()]);
         let mut query = Query::new();
         if let Some(from) = from_unix_ns {
             query = query.from_unix_ns(from);
@@ -52,19 +52,26 @@ impl HistoryFile {
             query = query.to_unix_ns(to);
         }
         let chosen = quietly(py, || {
-            let history = History::open(&path)?;
-            gpus.map(|gpus| history.choose_gpus(&gpus)).transpose()
+            let histories = Histories::open(&paths)?;
+            gpus.map(|gpus| histories.choose_gpus(&gpus)).transpose()
         });
         if let Some(gpus) = chosen.map_err(|error| raise(py, &error))? {
             wanted = wanted.gpus(gpus);
         }
-        Ok(Self { path, query, wanted })
+        Ok(Self { paths, query, wanted })
     }
 
-    /// The file.
+    /// The files and folders.
     #[getter]
-    fn path(&self) -> PathBuf {
-        self.path.clone()
+    fn paths(&self) -> Vec<PathBuf> {
+        self.paths.clone()
+    }
+
+    /// Files in the folders that cannot be read, and why.
+    fn unreadable(&self, py: Python<'_>) -> PyResult<Vec<(PathBuf, String)>> {
+        let histories = self.open(py)?;
+        let unreadable = histories.unreadable().iter();
+        Ok(unreadable.map(|(path, error)| (path.clone(), error.to_string())).collect())
     }
 
     /// Events, gaps and, where they are wanted, spans, from the first on.
@@ -80,7 +87,7 @@ impl HistoryFile {
         let sessions = || {
             let out = Exporter::new(ExportFormat::Ndjson, Vec::new()).map_err(unwritten)?;
             let mut out = out.only(self.wanted.clone());
-            for recorded in History::open(&self.path)?.sessions()? {
+            for recorded in Histories::open(&self.paths)?.sessions()? {
                 out.session(recorded.id, &recorded.session).map_err(unwritten)?;
             }
             out.finish().map(|(lines, _)| lines).map_err(unwritten)
@@ -91,12 +98,14 @@ impl HistoryFile {
     /// What the agent noted, as the documented JSON, each on one line.
     fn notes(&self, py: Python<'_>) -> PyResult<String> {
         let notes = || {
-            let history = History::open(&self.path)?;
+            let histories = Histories::open(&self.paths)?;
             let query = self.query.clone().filter(self.wanted.clone());
             let mut out = Exporter::new(ExportFormat::Ndjson, Vec::new()).map_err(unwritten)?;
-            let mut notes = history.notes(&query);
-            while let Some(note) = notes.next_before(None)? {
-                out.note(&note).map_err(unwritten)?;
+            let mut entries = histories.entries(&query).only_notes();
+            while let Some(entry) = entries.next_entry()? {
+                if let gpuev_store::Entry::Note(note) = entry {
+                    out.note(&note).map_err(unwritten)?;
+                }
             }
             out.finish().map(|(lines, _)| lines).map_err(unwritten)
         };
@@ -109,14 +118,14 @@ impl HistoryFile {
         let mut options = Options::default();
         options.top = top.unwrap_or(options.top);
         let query = self.query.clone().filter(self.wanted.clone());
-        let report = quietly(py, || History::open(&self.path)?.report(&query, options));
+        let report = quietly(py, || Histories::open(&self.paths)?.report(&query, options));
         report.map(HistoryReport).map_err(|error| raise(py, &error))
     }
 }
 
 impl HistoryFile {
-    fn open(&self, py: Python<'_>) -> PyResult<History> {
-        quietly(py, || History::open(&self.path)).map_err(|error| raise(py, &error))
+    fn open(&self, py: Python<'_>) -> PyResult<Histories> {
+        quietly(py, || Histories::open(&self.paths)).map_err(|error| raise(py, &error))
     }
 }
 

@@ -48,6 +48,12 @@ pub(crate) enum BulkItem<'a> {
 pub(crate) struct Damaged;
 
 impl Bulk {
+    /// Its sessions are known by other numbers, which `number` gives.
+    pub(crate) fn renumber(&mut self, number: impl Fn(i64) -> i64) {
+        self.sources.iter_mut().for_each(|source| source.session = number(source.session));
+        self.gaps.iter_mut().for_each(|(session, _)| *session = number(*session));
+    }
+
     /// Gives `take` each item that `query` wants, with its session.
     pub(crate) fn visit(
         &self,
@@ -101,7 +107,8 @@ impl History {
         let mut after = query.first_after();
         while let Some(portion) = self.portion(query, after, PORTION)? {
             for bulk in self.bulks(portion)? {
-                if take(bulk.ok_or_else(|| self.damaged())?).is_break() {
+                if take(bulk.ok_or_else(|| damaged(&self.path().display().to_string()))?).is_break()
+                {
                     return Ok(());
                 }
             }
@@ -140,13 +147,13 @@ impl History {
             Ok(bulks)
         })
     }
+}
 
-    /// What a batch is that cannot be unpacked.
-    pub(crate) fn damaged(&self) -> Error {
-        let what = format!("read {}: a batch of packed events is damaged", self.path().display());
-        Error::new(ErrorKind::InvalidInput, what)
-            .with_hint("`sqlite3 FILE 'DELETE FROM packed'` loses nothing: the rows are there")
-    }
+/// What a batch of this file is that cannot be unpacked.
+pub(crate) fn damaged(file: &str) -> Error {
+    let what = format!("read {file}: a batch of packed events is damaged");
+    Error::new(ErrorKind::InvalidInput, what)
+        .with_hint("`sqlite3 FILE 'DELETE FROM packed'` loses nothing: the rows are there")
 }
 
 /// Adds the names to packed events, and the gaps.

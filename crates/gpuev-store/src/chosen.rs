@@ -1,12 +1,12 @@
-//! Which GPUs of a history somebody means.
+//! Which GPUs of histories somebody means.
 
 use gpuev::{Error, ErrorKind, GpuId, Result};
 
-use crate::history::History;
+use crate::histories::Histories;
 
-impl History {
-    /// The GPUs of the history that the selectors name: by index, PCI address (also with `/partition`) or unique id.
-    /// None where there is no selector.
+impl Histories {
+    /// The GPUs of the histories that the selectors name: by index, PCI address (also with `/partition`) or unique id.
+    /// None where there is no selector. An index may mean one of each machine.
     ///
     /// # Errors
     /// Where one names none, and where the file cannot be read.
@@ -24,7 +24,11 @@ impl History {
             chosen.extend(all.iter().filter(|gpu| is_named(gpu, &wanted)).copied());
             if chosen.len() == before {
                 let what = format!("{selector}: the history has no such GPU");
-                return Err(Error::new(ErrorKind::InvalidInput, what).with_path(self.path()));
+                let error = Error::new(ErrorKind::InvalidInput, what);
+                return Err(match self.files() {
+                    [one] => error.with_path(one.path()),
+                    _ => error,
+                });
             }
         }
         Ok(chosen)

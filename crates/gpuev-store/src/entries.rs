@@ -1,4 +1,4 @@
-//! All that a history holds, in the order in which it was written: the one stream that every reader walks.
+//! All that histories hold, in the order in which it was written: the one stream that every reader walks.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use gpuev::{Item, Result};
 
-use crate::history::{History, Items};
+use crate::histories::Histories;
+use crate::history::{History, NextItems};
 use crate::note::{NextNotes, RecordedNote};
+use crate::plan::{Plan, Planned, Run};
 use crate::query::Query;
 use crate::recorded::RecordedSession;
 use crate::row::Place;
@@ -36,150 +38,202 @@ impl Entry {
     }
 }
 
-/// The entries of a history that a query wants, read as they are taken. At the end it gives `None`; where more has
+/// The entries of histories that a query wants, read as they are taken. At the end it gives `None`; where more has
 /// been recorded since, it goes on when asked again.
 #[derive(Debug)]
 pub struct Entries<H> {
-    items: Items<H>,
-    notes: Option<NextNotes>,
-    sessions: Option<Sessions>,
+    histories: H,
     query: Query,
+    with_items: bool,
+    with_notes: bool,
+    /// What is to be read after what is read now; `None` before the first entry is asked for.
+    runs: Option<VecDeque<Run>>,
+    reading: Option<Reading>,
+}
+
+/// A part of a file that is read.
+#[derive(Debug)]
+struct Reading {
+    file: usize,
+    items: Option<NextItems>,
+    notes: Option<NextNotes>,
     /// The next item: notes that lie before it come first.
     item: Option<(Place, Item)>,
     /// What comes after its session.
     entry: Option<Entry>,
+    /// The sessions that have not come.
+    sessions: VecDeque<Planned>,
+    /// The one that has come last.
+    session: Option<Planned>,
 }
 
-/// The sessions that have not come.
-#[derive(Debug)]
-struct Sessions {
-    next: VecDeque<Arc<RecordedSession>>,
-    /// The last that has come, or was passed over.
-    last: i64,
-}
-
-impl History {
-    /// Its sessions, and of each the items and the notes that `query` wants.
+impl Histories {
+    /// Their sessions, and of each the items and the notes that `query` wants.
     #[must_use]
     pub fn entries(&self, query: &Query) -> Entries<&Self> {
         Entries::new(self, query)
     }
 
-    /// As [`entries`](Self::entries), and keeps the history.
+    /// As [`entries`](Self::entries), and keeps the histories.
     #[must_use]
     pub fn into_entries(self, query: &Query) -> Entries<Self> {
         Entries::new(self, query)
     }
 }
 
-impl<H: Borrow<History>> Entries<H> {
-    fn new(history: H, query: &Query) -> Self {
-        Self {
-            items: Items::new(history, query),
-            notes: Some(NextNotes::of(query)),
-            sessions: None,
-            query: query.clone(),
-            item: None,
-            entry: None,
-        }
+impl<H: Borrow<Histories>> Entries<H> {
+    fn new(histories: H, query: &Query) -> Self {
+        let (with_items, with_notes) = (true, true);
+        Self { histories, query: query.clone(), with_items, with_notes, runs: None, reading: None }
     }
 
     /// Sessions and items only.
     #[must_use]
     pub fn without_notes(mut self) -> Self {
-        self.notes = None;
+        self.with_notes = false;
         self
     }
 
-    /// The history that they are of.
-    pub fn history(&self) -> &History {
-        self.items.history()
+    /// Sessions and notes only.
+    #[must_use]
+    pub fn only_notes(mut self) -> Self {
+        self.with_items = false;
+        self
+    }
+
+    /// The histories that they are of.
+    pub fn histories(&self) -> &Histories {
+        self.histories.borrow()
     }
 
     /// The next entry.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where a file cannot be read.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
-        if self.entry.is_none() {
-            self.entry = self.next_placed()?;
+        let histories = self.histories.borrow();
+        let runs = match &mut self.runs {
+            Some(runs) => runs,
+            none => none.insert(Plan::of(&histories.files)?.begun(&self.query).runs.into()),
+        };
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let history = &histories.files[reading.file];
+                if let Some(entry) = reading.next_entry(history, &self.query)? {
+                    return Ok(Some(entry));
+                }
+            }
+            let Some(run) = runs.pop_front() else { return Ok(None) };
+            let wanted = (self.with_items, self.with_notes);
+            self.reading = Some(Reading::of(run, &self.query, wanted));
         }
-        let session = self.entry.as_ref().and_then(Entry::place).map(|place| place.session);
-        if let Some(session) = self.next_session(session)? {
-            return Ok(Some(Entry::Session(session)));
+    }
+}
+
+impl Reading {
+    fn of(run: Run, query: &Query, (with_items, with_notes): (bool, bool)) -> Self {
+        let query = run.query(query);
+        Self {
+            file: run.file,
+            items: with_items.then(|| NextItems::of(&query)),
+            notes: with_notes.then(|| NextNotes::of(&query)),
+            item: None,
+            entry: None,
+            sessions: run.sessions.into(),
+            session: None,
         }
-        Ok(self.entry.take())
     }
 
-    fn next_placed(&mut self) -> Result<Option<Entry>> {
-        if self.item.is_none() {
-            self.item = self.items.next_placed()?;
+    fn next_entry(&mut self, history: &History, query: &Query) -> Result<Option<Entry>> {
+        if self.entry.is_none() {
+            self.entry = self.next_placed(history)?;
+        }
+        let session = self.entry.as_ref().and_then(Entry::place).map(|place| place.session);
+        if let Some(session) = self.next_session(session, history, query)? {
+            return Ok(Some(Entry::Session(session)));
+        }
+        Ok(self.entry.take().map(|entry| self.placed(entry)))
+    }
+
+    fn next_placed(&mut self, history: &History) -> Result<Option<Entry>> {
+        if let (None, Some(items)) = (&self.item, &mut self.items) {
+            self.item = items.next(history)?;
         }
         let item = self.item.as_ref().map(|(place, _)| place.item);
         if let Some(notes) = &mut self.notes
-            && let Some(note) = notes.before(self.items.history(), item)?
+            && let Some(note) = notes.before(history, item)?
         {
             return Ok(Some(Entry::Note(note)));
         }
         Ok(self.item.take().map(|(place, item)| Entry::Item(place, item)))
     }
 
-    /// The next session that comes before something of session `until`; without that, the next of the time that is
-    /// asked for.
-    fn next_session(&mut self, until: Option<i64>) -> Result<Option<Arc<RecordedSession>>> {
-        let sessions = match &mut self.sessions {
-            Some(sessions)
-                if until.is_none_or(|until| until <= sessions.last || sessions.has(until)) =>
-            {
-                sessions
+    /// The next session that comes before something of session `until` of the file; without that, the next of the
+    /// time that is asked for.
+    fn next_session(
+        &mut self,
+        until: Option<i64>,
+        history: &History,
+        query: &Query,
+    ) -> Result<Option<Arc<RecordedSession>>> {
+        let last = self.sessions.back().or(self.session.as_ref());
+        if let (Some(until), Some(last)) = (until, last)
+            && until > last.local
+        {
+            self.add_later(last.clone(), history)?;
+        }
+        while let Some(next) = self.sessions.front() {
+            if until.is_some_and(|until| next.local > until) {
+                break;
             }
-            // One that began after the others were read.
-            known => {
-                let last = known.as_ref().map(|sessions| sessions.last);
-                let all = self.items.history().sessions()?;
-                known.insert(Sessions::after(all, last, &self.query))
-            }
-        };
-        Ok(sessions.take(until, &self.query))
-    }
-}
-
-impl Sessions {
-    /// Of `all`, those after `last`; at first, those that may have items after the one that the query asks for.
-    fn after(all: Vec<RecordedSession>, last: Option<i64>, query: &Query) -> Self {
-        let after = query.first_after();
-        let read = all.partition_point(|one| one.first_item <= after);
-        let last = last.unwrap_or_else(|| match read {
-            0 => 0,
-            // The session of the item asked for comes again, for what follows of it.
-            read => all[read - 1].id - 1,
-        });
-        let next = all.into_iter().filter(|one| one.id > last).map(Arc::new).collect();
-        Self { next, last }
-    }
-
-    fn has(&self, id: i64) -> bool {
-        self.next.back().is_some_and(|last| last.id >= id)
-    }
-
-    fn take(&mut self, until: Option<i64>, query: &Query) -> Option<Arc<RecordedSession>> {
-        while let Some(next) = self.next.front() {
-            if until.is_some_and(|until| next.id > until) {
-                return None;
-            }
-            let is_wanted = until == Some(next.id) || wants(query, next);
-            self.last = next.id;
-            let next = self.next.pop_front();
+            let is_wanted = next.begins && (until == Some(next.local) || wants(query, next));
+            self.session = self.sessions.pop_front();
             if is_wanted {
-                return next;
+                return Ok(self.session.as_ref().map(|planned| Arc::clone(&planned.recorded)));
             }
         }
-        None
+        Ok(None)
+    }
+
+    /// Sessions of the file that began after it was looked at.
+    fn add_later(&mut self, last: Planned, history: &History) -> Result<()> {
+        let (shift, number) = (last.shift, last.recorded.id - last.local);
+        for mut recorded in history.sessions()? {
+            if recorded.id > last.local {
+                let local = recorded.id;
+                recorded.id += number;
+                recorded.first_item -= shift;
+                recorded.item_base -= shift;
+                recorded.parts = vec![(self.file, local)];
+                let recorded = Arc::new(recorded);
+                self.sessions.push_back(Planned { local, shift, begins: true, recorded });
+            }
+        }
+        Ok(())
+    }
+
+    /// With the numbers of all histories in place of the file's.
+    fn placed(&self, mut entry: Entry) -> Entry {
+        let Some(Planned { recorded, shift, .. }) = &self.session else { return entry };
+        let place = |place: &mut Place| {
+            place.session = recorded.id;
+            place.item -= shift;
+        };
+        match &mut entry {
+            Entry::Session(_) => {}
+            Entry::Item(at, _) => place(at),
+            Entry::Note(note) => {
+                place(&mut note.place);
+                note.event = note.event.map(|event| event - shift);
+            }
+        }
+        entry
     }
 }
 
 /// Whether a session without items is of the time that is asked for.
-fn wants(query: &Query, recorded: &RecordedSession) -> bool {
+fn wants(query: &Query, planned: &Planned) -> bool {
+    let recorded = &planned.recorded;
     let (from, to) = query.unix_range_ns();
     let started = recorded.session.started.unix_ns;
     let ended = recorded.last_sign().map_or(started, |at| at.unix_ns);

@@ -126,6 +126,18 @@ impl History {
         self.read(|connection| connection.prepare_cached(select)?.query_row([], |row| row.get(0)))
     }
 
+    /// When the last item was received of the batch that ends with `item` or before, where that is known.
+    pub(crate) fn received_until(&self, item: i64) -> Result<Option<u64>> {
+        if self.version < FIRST_IDS {
+            return Ok(None);
+        }
+        let select =
+            "SELECT boot_ns FROM batch WHERE last_item <= ?1 ORDER BY last_item DESC LIMIT 1";
+        let received: Option<Option<i64>> = self
+            .read(|connection| connection.query_row(select, [item], |row| row.get(0)).optional())?;
+        Ok(received.flatten().map(i64::cast_unsigned))
+    }
+
     /// The items that `query` wants, in order. At the end of the history it gives `None`; where more has been
     /// recorded since, it goes on when asked again.
     #[must_use]
@@ -177,13 +189,18 @@ impl History {
         let (from, to) = query.unix_range_ns();
         self.read(|connection| {
             let select = "SELECT first_item, last_item FROM batch
-                WHERE last_item > ?1 AND to_unix_ns >= ?2 AND from_unix_ns < ?3
+                WHERE last_item > ?1 AND first_item <= ?4 AND to_unix_ns >= ?2 AND from_unix_ns < ?3
                 ORDER BY last_item";
             let mut select = connection.prepare_cached(select)?;
-            let mut batches = select.query((after, from, to))?;
+            let until = query.last_until();
+            let mut batches = select.query((after, from, to, until))?;
             let mut portion: Option<Portion> = None;
             while let Some(batch) = batches.next()? {
                 let (first, last): (i64, i64) = (batch.get(0)?, batch.get(1)?);
+                if first > until {
+                    break;
+                }
+                let last = last.min(until);
                 let (begin, end) = portion.unwrap_or((after.max(first - 1), first - 1));
                 let limit = begin.saturating_add(length);
                 if portion.is_some() && (end < first - 1 || last > limit) {
@@ -271,36 +288,27 @@ pub(crate) fn read_doubtful(
     connection.prepare_cached(select)?.query_map(portion, |row| row.get(0))?.collect()
 }
 
-/// Items of a history. Holds some hundred of them at a time.
+/// Which items come next. Holds some hundred of them at a time.
 #[derive(Debug)]
-pub struct Items<H> {
-    history: H,
+pub(crate) struct NextItems {
     query: Query,
     after: i64,
     held: VecDeque<(Place, Item)>,
     failed: bool,
 }
 
-impl<H: Borrow<History>> Items<H> {
-    pub(crate) fn new(history: H, query: &Query) -> Self {
+impl NextItems {
+    pub(crate) fn of(query: &Query) -> Self {
         let held = VecDeque::new();
-        Self { history, after: query.first_after(), query: query.clone(), held, failed: false }
+        Self { after: query.first_after(), query: query.clone(), held, failed: false }
     }
 
-    /// The history that they are of.
-    pub fn history(&self) -> &History {
-        self.history.borrow()
-    }
-
-    /// The next item and where it lies.
-    ///
-    /// # Errors
-    /// Where the file cannot be read; nothing follows.
-    pub fn next_placed(&mut self) -> Result<Option<(Place, Item)>> {
+    /// The next item and where it lies. Where the file cannot be read, nothing follows.
+    pub(crate) fn next(&mut self, history: &History) -> Result<Option<(Place, Item)>> {
         while self.held.is_empty() && !self.failed {
-            let portion = self.history().portion(&self.query, self.after, HELD);
+            let portion = history.portion(&self.query, self.after, HELD);
             let filled = portion.and_then(|portion| match portion {
-                Some(portion) => self.fill(portion).map(|()| true),
+                Some(portion) => self.fill(history, portion).map(|()| true),
                 None => Ok(false),
             });
             self.failed = filled.is_err();
@@ -311,8 +319,8 @@ impl<H: Borrow<History>> Items<H> {
         Ok(self.held.pop_front())
     }
 
-    fn fill(&mut self, portion: Portion) -> Result<()> {
-        self.history.borrow().visit_portion(portion, |place, row| {
+    fn fill(&mut self, history: &History, portion: Portion) -> Result<()> {
+        history.visit_portion(portion, |place, row| {
             if self.query.wants(&row) {
                 self.held.push_back((place, row.to_item()));
             }
@@ -320,6 +328,27 @@ impl<H: Borrow<History>> Items<H> {
         })?;
         self.after = portion.1;
         Ok(())
+    }
+}
+
+/// Items of a history. Holds some hundred of them at a time.
+#[derive(Debug)]
+pub struct Items<H> {
+    history: H,
+    next: NextItems,
+}
+
+impl<H: Borrow<History>> Items<H> {
+    pub(crate) fn new(history: H, query: &Query) -> Self {
+        Self { history, next: NextItems::of(query) }
+    }
+
+    /// The next item and where it lies.
+    ///
+    /// # Errors
+    /// Where the file cannot be read; nothing follows.
+    pub fn next_placed(&mut self) -> Result<Option<(Place, Item)>> {
+        self.next.next(self.history.borrow())
     }
 }
 

@@ -14,8 +14,10 @@ pub mod export;
 mod failure;
 mod file_system;
 mod filter_text;
+mod histories;
 mod history;
 pub mod import;
+mod intervals;
 mod location;
 mod lock;
 mod log;
@@ -24,6 +26,7 @@ mod named;
 mod note;
 mod open;
 mod packed;
+mod plan;
 mod process;
 mod query;
 mod recorded;
@@ -39,6 +42,7 @@ mod writer;
 
 pub use entries::{Entries, Entry};
 pub use file_system::FileSystem;
+pub use histories::Histories;
 pub use history::{History, Items};
 pub use location::{
     default_history, default_history_to_read, default_history_to_record, histories_in, new_history,

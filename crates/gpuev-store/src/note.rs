@@ -163,10 +163,12 @@ impl NextNotes {
         let wanted = |note: &RecordedNote| query.wants_note(note.gpu, note.at.unix_ns);
         history.read(|connection| {
             let select = "SELECT max(id) FROM
-                (SELECT id FROM note WHERE id > ?1 ORDER BY id LIMIT ?2)";
+                (SELECT id FROM note WHERE id > ?1 AND id <= ?3 ORDER BY id LIMIT ?2)";
             let mut select = connection.prepare_cached(select)?;
-            let last: Option<i64> =
-                select.query_row((*after, HELD), |row| row.get(0)).optional()?.flatten();
+            let last: Option<i64> = select
+                .query_row((*after, HELD, query.last_until()), |row| row.get(0))
+                .optional()?
+                .flatten();
             let Some(last) = last else { return Ok(None) };
             let notes = read(history, connection, (*after, last))?;
             held.extend(notes.into_iter().filter(wanted));

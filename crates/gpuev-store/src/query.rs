@@ -11,6 +11,7 @@ pub struct Query {
     from_unix_ns: Option<i64>,
     to_unix_ns: Option<i64>,
     after_item: i64,
+    until_item: Option<i64>,
 }
 
 impl Query {
@@ -46,6 +47,16 @@ impl Query {
     pub fn after_item(mut self, id: i64) -> Self {
         self.after_item = id;
         self
+    }
+
+    /// Only items up to the one with this number.
+    pub(crate) fn until_item(mut self, id: i64) -> Self {
+        self.until_item = Some(id);
+        self
+    }
+
+    pub(crate) fn last_until(&self) -> i64 {
+        self.until_item.unwrap_or(i64::MAX)
     }
 
     /// The filter.

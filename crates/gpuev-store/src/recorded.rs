@@ -33,6 +33,10 @@ pub struct RecordedSession {
     pub not_kept: Vec<NotKept>,
     /// Where and when, with its GPUs as they appeared.
     pub session: Session,
+    /// The number of its last item, as the file counts them, where it says so.
+    pub(crate) last_item: Option<i64>,
+    /// The files of [`Histories`](crate::Histories) that have something of it, and its number in each.
+    pub(crate) parts: Vec<(usize, i64)>,
 }
 
 /// Items that were recorded, or were to be, and are not in the history.
@@ -102,7 +106,7 @@ fn read_session(row: &Row<'_>, version: u32) -> rusqlite::Result<RecordedSession
         ended: anchor("ended_boot_ns", "ended_unix_ns")?,
         ..Session::unknown(started.unwrap_or(Anchor { boot_ns: 0, unix_ns: 0 }))
     };
-    let (mut item_base, mut is_closed) = (first_item - 1, true);
+    let (mut item_base, mut is_closed, mut last_item) = (first_item - 1, true, None);
     let uid: Option<String> = if version >= FIRST_IDS { row.get("uid")? } else { None };
     session.uid = match uid.and_then(|uid| uid.parse().ok()) {
         Some(uid) => uid,
@@ -114,6 +118,7 @@ fn read_session(row: &Row<'_>, version: u32) -> rusqlite::Result<RecordedSession
         session.filter = filter.as_deref().map(FilterText::read).unwrap_or_default();
         item_base = row.get::<_, Option<i64>>("item_base")?.unwrap_or(item_base);
         is_closed = row.get("closed")?;
+        last_item = row.get("last_item")?;
     }
     Ok(RecordedSession {
         id: row.get("id")?,
@@ -124,6 +129,8 @@ fn read_session(row: &Row<'_>, version: u32) -> rusqlite::Result<RecordedSession
         is_closed,
         not_kept: Vec::new(),
         session,
+        last_item,
+        parts: Vec::new(),
     })
 }
 

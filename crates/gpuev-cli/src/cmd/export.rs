@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gpuev::Filter;
 use gpuev_store::export::{ExportFormat, Exporter, Written};
-use gpuev_store::{Entry, History, Query};
+use gpuev_store::{Entry, Histories, Query};
 
-use crate::args::{FilterArgs, PeriodArgs, ZoneArgs, history_to_read, no_such};
+use crate::args::{FilterArgs, HistoryArgs, PeriodArgs, ZoneArgs, no_such};
 use crate::cmd::replay::chosen;
 use crate::cmd::watch::filter;
 use crate::exit::{Exit, Failure, Outcome, say};
@@ -20,9 +20,8 @@ use crate::output::NewFile;
 /// (docs/export-formats.md)
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The history; else the one that `gpuev record` writes to by itself
-    #[arg(value_name = "RUN.DB")]
-    history: Option<PathBuf>,
+    #[command(flatten)]
+    history: HistoryArgs,
     /// What to write; else what the name of the output ends with
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<ExportFormat>,
@@ -53,7 +52,7 @@ fn names() -> Vec<&'static str> {
 
 /// What is written, and how.
 struct Export {
-    history: History,
+    history: Histories,
     query: Query,
     wanted: Filter,
     format: ExportFormat,
@@ -64,8 +63,7 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
     let format = built_in(chosen_format(args.format, output)?)?;
     let query = args.period.query(&args.zone.zone())?;
-    let path = history_to_read(args.history.as_deref());
-    let history = History::open(&path)?;
+    let history = args.history.open()?;
     let gpus = chosen(&history, &args.filter.gpu)?;
     let wanted = filter(&args.filter, gpus);
     let export = Export { history, query, wanted, format, spans: !args.no_spans };

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use clap::Args;
 use gpuev::{Gpu, GpuId, Inventory, advice, json};
-use gpuev_store::History;
 
-use crate::args::SourceArgs;
+use crate::args::{SourceArgs, open_histories};
 use crate::exit::{Exit, Failure, Outcome, say};
 use crate::output;
 use crate::render::table::Table;
@@ -48,14 +47,14 @@ pub(crate) fn run(args: &ListArgs, source: &SourceArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-/// Lists the GPUs that a history has seen, each as it was last.
+/// Lists the GPUs that a history, or a folder of them, has seen, each as it was last.
 fn list_history(path: &Path, args: &ListArgs) -> Outcome {
     if args.health {
         let what = "--health: a history does not say how its GPUs are doing";
         return Err(Failure::Usage(what.to_owned()));
     }
     let mut gpus: Vec<(GpuId, Option<String>)> = Vec::new();
-    for recorded in History::open(path)?.sessions()? {
+    for recorded in open_histories(&[path.to_owned()])?.sessions()? {
         for (gpu, name) in recorded.session.gpus {
             let lasting = |id: GpuId| (id.bdf, id.partition, id.unique_id);
             match gpus.iter_mut().find(|(seen, _)| lasting(*seen) == lasting(gpu)) {

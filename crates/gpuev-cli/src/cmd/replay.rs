@@ -1,14 +1,14 @@
 //! `gpuev replay`: the past, as `gpuev watch` would have shown it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use gpuev::{ErrorKind, Filter, GpuId, Item};
-use gpuev_store::{Entries, Entry, History, Query, Zone};
+use gpuev_store::{Entries, Entry, Histories, Query, Zone};
 
-use crate::args::{FilterArgs, PeriodArgs, history_to_read};
+use crate::args::{FilterArgs, HistoryArgs, PeriodArgs, open_histories};
 use crate::cmd::watch::{ShowArgs, Shown, filter};
 use crate::exit::{Failure, Outcome};
 use crate::output;
@@ -17,9 +17,8 @@ use crate::signals::Ends;
 /// Show what was recorded
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
-    /// A history: what `gpuev record` wrote; else the one that it writes to by itself
-    #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    history: HistoryArgs,
     /// Take as long as it took, divided by this: 1 as it happened, 10 ten times faster; else at once
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     speed: Option<f64>,
@@ -39,25 +38,24 @@ fn factor(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: &ReplayArgs) -> Outcome {
-    let path = history_to_read(args.file.as_deref());
     let zone = args.show.zone.zone();
     let query = args.period.query(&zone)?;
-    show(&path, query, (args.speed, zone), &args.show, &args.filter)
+    show(args.history.open()?, query, (args.speed, zone), &args.show, &args.filter)
 }
 
-/// Shows all of a history at once.
+/// Shows all of a history, or of a folder of them, at once.
 pub(crate) fn show_history(path: &Path, shown: &ShowArgs, filter: &FilterArgs) -> Outcome {
-    show(path, Query::new(), (None, shown.zone.zone()), shown, filter)
+    let history = open_histories(&[path.to_owned()])?;
+    show(history, Query::new(), (None, shown.zone.zone()), shown, filter)
 }
 
 fn show(
-    path: &Path,
+    history: Histories,
     query: Query,
     (speed, zone): (Option<f64>, Zone),
     show: &ShowArgs,
     wanted: &FilterArgs,
 ) -> Outcome {
-    let history = History::open(path)?;
     let gpus = chosen(&history, &wanted.gpu)?;
     let wanted = filter(wanted, gpus);
     let query = query.filter(wanted.clone());
@@ -77,7 +75,7 @@ fn park() {
 }
 
 fn replay(
-    mut entries: Entries<History>,
+    mut entries: Entries<Histories>,
     (wanted, speed): (&Filter, Option<f64>),
     ended: &Receiver<()>,
     shown: &mut Shown<'_>,
@@ -86,7 +84,7 @@ fn replay(
     while let Some(entry) = entries.next_entry()? {
         let item = match entry {
             Entry::Session(recorded) => {
-                let mut source = entries.history().source(&recorded);
+                let mut source = entries.histories().source(&recorded);
                 if source.filter == Filter::new() {
                     source.filter = wanted.clone();
                 }
@@ -132,8 +130,8 @@ impl Pace {
     }
 }
 
-/// The GPUs of the history that `--gpu` names.
-pub(crate) fn chosen(history: &History, selectors: &[String]) -> Result<Vec<GpuId>, Failure> {
+/// The GPUs of the histories that `--gpu` names.
+pub(crate) fn chosen(history: &Histories, selectors: &[String]) -> Result<Vec<GpuId>, Failure> {
     history.choose_gpus(selectors).map_err(|error| match error.kind() {
         ErrorKind::InvalidInput => Failure::Usage(format!("--gpu {error}")),
         _ => Failure::Gpu(error),

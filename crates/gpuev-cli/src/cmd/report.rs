@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 use gpuev::time::Anchor;
+use gpuev_store::Zone;
 use gpuev_store::report::{Layout, Options};
-use gpuev_store::{History, Zone};
 
-use crate::args::{FilterArgs, PeriodArgs, ZoneArgs, duration, history_to_read};
+use crate::args::{FilterArgs, HistoryArgs, PeriodArgs, ZoneArgs, duration};
 use crate::cmd::replay::chosen;
 use crate::cmd::watch::filter;
 use crate::exit::{Exit, Failure, Outcome};
@@ -18,9 +18,8 @@ use crate::output;
 /// Report what the events of a history came to: counts, rates, durations, what went wrong and where
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// The history; else the newest that `gpuev record` wrote by itself
-    #[arg(value_name = "RUN.DB")]
-    history: Option<PathBuf>,
+    #[command(flatten)]
+    history: HistoryArgs,
     /// Only what happened in this time before now, e.g. 10m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["from", "to"])]
     last: Option<Duration>,
@@ -54,7 +53,7 @@ pub(crate) fn run(args: &ReportArgs) -> Outcome {
     }
     let mut options = Options::default();
     options.top = args.top;
-    let history = History::open(&history_to_read(args.history.as_deref()))?;
+    let history = args.history.open()?;
     let gpus = chosen(&history, &args.filter.gpu)?;
     let query = query.filter(filter(&args.filter, gpus));
     let report = history.report(&query, options)?;

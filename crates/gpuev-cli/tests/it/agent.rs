@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use gpuev::{GapCause, Item};
-use gpuev_store::{Entry, History, Place, Query};
+use gpuev_store::{Entry, Histories, History, Place, Query};
 use rustix::process::Signal;
 
 use crate::program::{Running, run};
@@ -176,7 +176,7 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
     served.end();
 
     let history = History::open(&history).unwrap();
-    let runs = runs(&recorded(&history));
+    let runs = runs(&recorded(&Histories::open_file(history.path()).unwrap()));
     assert_eq!(i64::try_from(runs.len()).unwrap(), KILLS + 1);
     for (before, run) in runs.iter().zip(&runs[1..]) {
         assert_eq!(run.blind.len(), 2, "each GPU");
@@ -196,7 +196,7 @@ fn killed_again_and_again_under_load_it_knows_what_it_knew_and_when_it_was_blind
 }
 
 /// All that the history has, of which nothing is missing: items and notes are numbered in one row.
-pub(crate) fn recorded(history: &History) -> Vec<(Place, Item)> {
+pub(crate) fn recorded(history: &Histories) -> Vec<(Place, Item)> {
     let (mut entries, mut number) = (history.entries(&Query::new()), 0);
     let mut recorded = Vec::new();
     while let Some(entry) = entries.next_entry().unwrap() {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use gpuev_sim::run::{Run, Running};
 use gpuev_sim::{Player, Scenario, SimMachine, Story, boot_ns};
-use gpuev_store::History;
+use gpuev_store::{Histories, History};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -399,7 +399,7 @@ impl Field {
     fn history_is_consistent(&self) {
         let history = History::open(&self.path("state/history.db")).unwrap();
         assert_eq!(history.check().unwrap(), [""; 0]);
-        let recorded = recorded(&history);
+        let recorded = recorded(&Histories::open_file(history.path()).unwrap());
         assert_eq!(history.sessions().unwrap().len(), self.dead.len());
         let _without_holes = runs(&recorded);
         let (seen, missed) = self.truth.holds_for(&recorded);

@@ -285,3 +285,44 @@ fn a_killed_watch_leaves_a_whole_log() {
         assert!(logged >= events, "{logged} of {events}");
     }
 }
+
+/// Two recordings, a copy of one, and what is none, in one folder.
+#[test]
+fn a_folder_is_one_history_for_every_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a.db", "b.db"].map(|name| folder.path().join(name));
+    record(&a, "sim:mixed,gpus=2,count=300,rate=5000,seed=7");
+    record(&b, "sim:fault-storm,count=200,rate=5000,seed=8");
+    let count = |args: &[&str]| {
+        let ended = run(args).good().json();
+        ended.iter().filter(|record| record["record"] == "event").count()
+    };
+    let [file_a, file_b] = [&a, &b].map(|path| path.to_str().unwrap());
+    let both = [file_a, file_b].map(|file| count(&["replay", file, "--json"]));
+    let sum = both[0] + both[1];
+    std::fs::copy(&a, folder.path().join("copy of a.db")).unwrap();
+    let all = folder.path().to_str().unwrap();
+    assert_eq!(count(&["replay", all, "--json"]), sum);
+    assert_eq!(count(&["replay", file_b, file_a, all, "--json"]), sum);
+    assert_eq!(count(&["watch", "--source", &format!("file:{all}"), "--json"]), sum);
+    assert_eq!(count(&["export", all, "--format", "ndjson"]), sum);
+    let report = run(["report", file_b, all, "--json"]).good().json();
+    assert_eq!(report[0]["events"], sum);
+    assert_eq!(report[0]["sources"].as_array().unwrap().len(), 2);
+    let tested = |args: &[&str]| run([&["rules", "test"], args].concat()).good().err;
+    let [of_all, of_both] = [tested(&[all]), tested(&[file_a, file_b])];
+    assert_eq!(of_all, of_both);
+    let chosen = tested(&[all, "--type", "VMFAULT", "--gpu", "1", "--to", "2000-01-01"]);
+    assert!(chosen.contains("on 0 events and gaps"), "{chosen}");
+    let listed = run(["list", "--json", "--source", &format!("file:{all}")]).good().json();
+    assert_eq!(listed.len(), 2, "the simulated machines are one");
+    run(["doctor", "--source", &format!("file:{all}")]).good();
+    // What cannot be read is told, and no report is complete without it.
+    std::fs::write(folder.path().join("broken.db"), b"nothing of the kind").unwrap();
+    let report = run(["report", all, "--json"]).good();
+    assert!(report.err.contains("left out: ") && report.err.contains("broken.db"), "{report:?}");
+    assert_eq!(report.json()[0]["events"], sum);
+    assert_eq!(report.json()[0]["complete"], false);
+    let doctor = run(["doctor", "--source", &format!("file:{all}")]);
+    assert_eq!(doctor.code, Some(1), "{doctor:?}");
+}

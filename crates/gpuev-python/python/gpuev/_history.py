@@ -37,7 +37,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def read_history(
-    path: str | PathLike[str] | None = None,
+    path: str | PathLike[str] | Iterable[str | PathLike[str]] | None = None,
     *,
     gpus: Iterable[AnyGpu] | AnyGpu | None = None,
     types: Iterable[EventType | str] | EventType | str | None = None,
@@ -56,7 +56,8 @@ def read_history(
         print(history.report())
 
     Args:
-        path: the file; the newest that `gpuev record` wrote by itself if None
+        path: a file, a folder of histories, or several of them, which are read as one: what several hold counts once;
+            the newest that `gpuev record` wrote by itself if None
         gpus: only these, as `Gpu`, `GpuId`, index, PCI address, or unique id
         types: only these types, as `EventType` or by name, and spans that they begin or end; gaps always
         pids: only events of these processes
@@ -78,7 +79,7 @@ def read_history(
     until = end if until is None else until
     return History(
         HistoryFile(
-            None if path is None else fspath(path),
+            None if path is None else _several_paths(path),
             None if gpus is None else [_selector(gpu) for gpu in _several_gpus(gpus)],
             ids,
             unknown,
@@ -88,6 +89,10 @@ def read_history(
             None if until is None else _unix_ns(until),
         )
     )
+
+
+def _several_paths(path: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[str]:
+    return [fspath(one) for one in ((path,) if isinstance(path, (str, PathLike)) else path)]
 
 
 def _several_gpus(gpus: Iterable[AnyGpu] | AnyGpu) -> Iterable[AnyGpu]:
@@ -145,8 +150,18 @@ class History:
 
     @property
     def path(self) -> str:
-        """The file."""
-        return fspath(self._file.path)
+        """The file or folder; of several, their names with a comma between them."""
+        return ", ".join(self.paths)
+
+    @property
+    def paths(self) -> list[str]:
+        """The files and folders."""
+        return [fspath(path) for path in self._file.paths]
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Files in the folders that cannot be read, and why: nothing else is of them."""
+        return {fspath(path): why for path, why in self._file.unreadable()}
 
     def __repr__(self) -> str:
         return f"<gpuev.History {self.path}>"

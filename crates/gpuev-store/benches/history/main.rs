@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use gpuev_store::report::Options;
-use gpuev_store::{History, Query, Session, Writer};
+use gpuev_store::{Histories, History, Query, Session, Writer};
 
 use stream::Stream;
 
@@ -71,7 +71,7 @@ fn write(path: &Path, events: u64) -> f64 {
 fn summarise(path: &Path) -> f64 {
     // Twice: the first asks for the time before, and what is resident now is the peak from then on.
     let before = peak_memory().and_then(|_| peak_memory());
-    let history = History::open(path).expect("the history should open");
+    let history = Histories::open_file(path).expect("the history should open");
     let (mut best, mut cpu, mut events) = (f64::INFINITY, f64::INFINITY, 0);
     for _ in 0..3 {
         let (started, used) = (Instant::now(), cpu_seconds());

@@ -6,7 +6,7 @@ use std::time::Instant;
 use gpuev::time::Anchor;
 use gpuev_store::export::{ExportFormat, Exporter};
 use gpuev_store::report::Options;
-use gpuev_store::{Entry, History, Query, Session, Writer};
+use gpuev_store::{Entry, Histories, Query, Session, Writer};
 
 use crate::figure;
 use crate::stream::{self, Stream};
@@ -66,7 +66,7 @@ fn best(mut work: impl FnMut()) -> f64 {
 
 fn report(path: &Path) -> f64 {
     best(|| {
-        let history = History::open(path).expect("the history should open");
+        let history = Histories::open_file(path).expect("the history should open");
         let report = history.report(&Query::new(), Options::default());
         assert!(report.expect("the history should be readable").events > 0);
     })
@@ -74,7 +74,7 @@ fn report(path: &Path) -> f64 {
 
 fn export(path: &Path) -> f64 {
     best(|| {
-        let history = History::open(path).expect("the history should open");
+        let history = Histories::open_file(path).expect("the history should open");
         let mut exporter =
             Exporter::new(ExportFormat::Ndjson, std::io::sink()).expect("it should begin");
         let mut entries = history.entries(&Query::new());

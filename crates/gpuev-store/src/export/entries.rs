@@ -7,7 +7,7 @@ use gpuev::{Filter, Item, Result};
 
 use super::Record;
 use super::pairs::Pairs;
-use crate::history::History;
+use crate::histories::Histories;
 use crate::query::Query;
 use crate::recorded::RecordedSession;
 
@@ -30,10 +30,10 @@ impl Entry {
     }
 }
 
-/// The entries of a history in the order of an export, read as they are taken.
+/// The entries of histories in the order of an export, read as they are taken.
 #[derive(Debug)]
 pub struct Entries {
-    entries: crate::Entries<History>,
+    entries: crate::Entries<Histories>,
     wanted: Filter,
     spans: Option<Pairs>,
     /// That of the last item.
@@ -46,8 +46,8 @@ impl Entries {
     /// What passes `wanted` of the items that `query` gives. Starts and ends find each other before `wanted` is
     /// asked, as in an [`Exporter`](super::Exporter).
     #[must_use]
-    pub fn new(history: History, query: &Query, wanted: Filter) -> Self {
-        let entries = history.into_entries(query).without_notes();
+    pub fn new(histories: Histories, query: &Query, wanted: Filter) -> Self {
+        let entries = histories.into_entries(query).without_notes();
         let (spans, waiting) = (Some(Pairs::default()), VecDeque::new());
         Self { entries, wanted, spans, session: None, waiting }
     }

@@ -8,7 +8,7 @@ use gpuev::{Bdf, EventFacts, Filter, Gap, GpuId, Record};
 
 use super::counts::PROCESSES;
 use super::duration::Durations;
-use super::fold::{Current, Options};
+use super::fold::{Current, Machines, Options};
 use super::frequent::Frequent;
 use super::memory::{Memory, TRIGGERS, trigger_index, trigger_of};
 use super::summary::{
@@ -49,6 +49,11 @@ impl Pairing {
             self.halves[kind as usize] = !both(&source.filter) || !both(&self.wanted);
             self.left_out[kind as usize] |= self.halves[kind as usize];
         }
+    }
+
+    /// The boot that the source is of.
+    pub(super) fn boot(&self) -> u32 {
+        self.current.last()
     }
 
     /// Nothing follows.
@@ -96,7 +101,9 @@ pub(super) struct Costs {
     top: usize,
     causes: Vec<CauseSummary>,
     /// By GPU, those that were reset.
-    down: Vec<(GpuId, Down)>,
+    machines: Machines,
+    /// By machine and GPU.
+    down: Vec<((usize, GpuId), Down)>,
     memory: Memory,
     evictions: [Eviction; TRIGGERS],
     lives: Frequent<Who, Lived>,
@@ -173,6 +180,7 @@ impl Costs {
             resets: VecDeque::new(),
             top: options.top,
             causes: Vec::new(),
+            machines: Machines::default(),
             down: Vec::new(),
             memory: Memory::new(),
             evictions: std::array::from_fn(eviction),
@@ -181,14 +189,19 @@ impl Costs {
         }
     }
 
+    /// A boot of the machine with this name begins.
+    pub(super) fn begin(&mut self, boot: u32, host: Option<&str>) {
+        self.machines.begin(boot, host);
+    }
+
     /// What a process's own spans came to.
     pub(super) fn lived(&mut self, who: Who) -> Lived {
         self.lives.get(&who).copied().unwrap_or_default()
     }
 
     /// How often a GPU was reset, and how long it was down.
-    pub(super) fn down(&self, gpu: GpuId) -> Down {
-        let of_gpu = self.down.iter().find(|(one, _)| is_same(*one, gpu));
+    pub(super) fn down(&self, machine: usize, gpu: GpuId) -> Down {
+        let of_gpu = self.down.iter().find(|((of, one), _)| *of == machine && is_same(*one, gpu));
         of_gpu.map_or_else(Down::default, |(_, down)| *down)
     }
 
@@ -253,7 +266,9 @@ impl Costs {
         }
         let who = Who { boot, pid: span.pid.or(span.tid).unwrap_or(0), life: span.life };
         match span.data {
-            SpanData::Reset { sequence, cause } => self.reset(span, sequence, cause, took_ns),
+            SpanData::Reset { sequence, cause } => {
+                self.reset(boot, span, (sequence, cause), took_ns)
+            }
             SpanData::PageFault { .. } => self.memory.fault(who, span),
             SpanData::Migration { .. } => self.memory.migration(who, span),
             SpanData::QueueEviction { trigger: Some(trigger), reschedules, .. } => {
@@ -270,7 +285,13 @@ impl Costs {
         }
     }
 
-    fn reset(&mut self, span: &Span, sequence: u32, cause: Cause, took_ns: Option<u64>) {
+    fn reset(
+        &mut self,
+        boot: u32,
+        span: &Span,
+        (sequence, cause): (u32, Cause),
+        took_ns: Option<u64>,
+    ) {
         let (timed, down_ns) = (u64::from(took_ns.is_some()), took_ns.unwrap_or(0));
         let known = cause.bytes().map(|text| reset_cause(text).unwrap_or("other"));
         let place = self.causes.iter().position(|one| one.cause == known).unwrap_or_else(|| {
@@ -281,7 +302,7 @@ impl Costs {
         of_cause.resets += 1;
         of_cause.timed += timed;
         of_cause.down_ns = of_cause.down_ns.saturating_add(down_ns);
-        if let Some(of_gpu) = self.down_of(span.gpu) {
+        if let Some(of_gpu) = self.down_of(boot, span.gpu) {
             of_gpu.resets += 1;
             of_gpu.timed += timed;
             of_gpu.down_ns = of_gpu.down_ns.saturating_add(down_ns);
@@ -300,11 +321,13 @@ impl Costs {
         });
     }
 
-    fn down_of(&mut self, gpu: GpuId) -> Option<&mut Down> {
-        let place = match self.down.iter().position(|(one, _)| is_same(*one, gpu)) {
+    fn down_of(&mut self, boot: u32, gpu: GpuId) -> Option<&mut Down> {
+        let machine = self.machines.of_boot(boot);
+        let same = |((of, one), _): &((usize, GpuId), Down)| *of == machine && is_same(*one, gpu);
+        let place = match self.down.iter().position(same) {
             Some(place) => place,
             None if self.down.len() < MOST_GPUS => {
-                self.down.push((gpu, Down::default()));
+                self.down.push(((machine, gpu), Down::default()));
                 self.down.len() - 1
             }
             None => return None,

@@ -5,7 +5,7 @@ use gpuev::{
 };
 
 use super::costs::{Costs, Down, Lived, Unpaired, is_same};
-use super::fold::{Current, Options};
+use super::fold::{Current, Machines, Options};
 use super::frequent::Frequent;
 use super::memory::{known, ranked};
 use super::period::GpuCounts;
@@ -44,6 +44,9 @@ pub(super) struct Counts {
     range: Option<(i64, i64)>,
     doubtful: u64,
     minutes: Minutes,
+    machines: Machines,
+    /// That of the present source.
+    machine: usize,
     gpus: Vec<GpuTally>,
     /// The place in `gpus` that was used last.
     last_gpu: usize,
@@ -55,6 +58,8 @@ pub(super) struct Counts {
 
 #[derive(Debug)]
 struct GpuTally {
+    /// Which machine's.
+    machine: usize,
     gpu: GpuId,
     types: [u64; TYPES],
     throttling: Throttling,
@@ -135,6 +140,8 @@ impl Counts {
             range: None,
             doubtful: 0,
             minutes: Minutes::default(),
+            machines: Machines::default(),
+            machine: 0,
             gpus: Vec::new(),
             last_gpu: 0,
             timeline: Timeline::new(),
@@ -149,6 +156,7 @@ impl Counts {
         self.end_source();
         let boot = self.current.begin(source.boot_id.as_deref());
         self.lives.begin(boot);
+        self.machine = self.machines.begin(boot, source.host.as_deref());
         self.present = Some(Present::of(source));
         self.source_not_kept.clone_from(&source.not_kept);
         if source.filter != Filter::new() {
@@ -162,7 +170,8 @@ impl Counts {
             }
         }
         for (gpu, since_ns) in &source.came_later {
-            let place = self.gpus.iter().position(|one| is_same(one.gpu, *gpu));
+            let machine = self.machine;
+            let place = self.gpus.iter().position(|one| one.is(machine, *gpu));
             if let Some(tally) = place.and_then(|place| self.gpus.get_mut(place)) {
                 tally.now.came_ns(*since_ns);
             }
@@ -296,14 +305,15 @@ impl Counts {
 
     /// The place of `gpu`. Beyond [`MOST_GPUS`] all are the last.
     fn gpu(&mut self, gpu: GpuId) -> usize {
-        let same = |one: &GpuTally| is_same(one.gpu, gpu);
+        let machine = self.machine;
+        let same = |one: &GpuTally| one.is(machine, gpu);
         if self.gpus.get(self.last_gpu).is_some_and(same) {
             return self.last_gpu;
         }
         self.last_gpu = match self.gpus.iter().position(same) {
             Some(place) => place,
             None if self.gpus.len() < MOST_GPUS => {
-                self.gpus.push(GpuTally::new(gpu));
+                self.gpus.push(GpuTally::new(machine, gpu));
                 self.timeline.add_series();
                 self.gpus.len() - 1
             }
@@ -329,8 +339,8 @@ impl Counts {
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.gpus.len()).collect();
         order.sort_by_key(|place| {
-            let gpu = self.gpus[*place].gpu;
-            (gpu.index, gpu.bdf, gpu.partition)
+            let GpuTally { machine, gpu, .. } = self.gpus[*place];
+            (self.machines.name(machine), gpu.index, gpu.bdf, gpu.partition)
         });
         order
     }
@@ -357,13 +367,17 @@ impl Counts {
             left_out: self.left_out,
             not_kept: self.not_kept,
             log_missing: false,
+            unreadable: Vec::new(),
             events: types.iter().sum(),
             doubtful: self.doubtful,
             types: TypeCounts(types),
             peak_minute: self.minutes.finish(),
             timeline: self.timeline.with_gpus_in(&order).shown(),
             throttling: by_reason(self.gpus.iter().map(|gpu| (&gpu.throttling, gpu.watched_ns))),
-            gpus: order.iter().map(|place| self.gpus[*place].summary(&costs)).collect(),
+            gpus: order
+                .iter()
+                .map(|place| self.gpus[*place].summary(&self.machines, &costs))
+                .collect(),
             processes: processes(self.processes, &mut costs, top),
             spans: costs.spans(unpaired),
             reset_causes: costs.reset_causes(),
@@ -379,8 +393,9 @@ impl Counts {
 }
 
 impl GpuTally {
-    fn new(gpu: GpuId) -> Self {
+    fn new(machine: usize, gpu: GpuId) -> Self {
         Self {
+            machine,
             gpu,
             types: [0; TYPES],
             throttling: Throttling::new(),
@@ -391,9 +406,14 @@ impl GpuTally {
         }
     }
 
-    fn summary(&self, costs: &Costs) -> GpuSummary {
-        let Down { resets, timed, down_ns } = costs.down(self.gpu);
+    fn is(&self, machine: usize, gpu: GpuId) -> bool {
+        self.machine == machine && is_same(self.gpu, gpu)
+    }
+
+    fn summary(&self, machines: &Machines, costs: &Costs) -> GpuSummary {
+        let Down { resets, timed, down_ns } = costs.down(self.machine, self.gpu);
         GpuSummary {
+            host: machines.name(self.machine).map(str::to_owned),
             gpu: self.gpu,
             types: TypeCounts(self.types),
             resets,

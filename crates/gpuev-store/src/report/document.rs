@@ -150,6 +150,9 @@ pub(super) fn warnings(report: &Report) -> Vec<String> {
                 .to_owned(),
         );
     }
+    for why in &report.unreadable {
+        warnings.push(format!("A file is left out: {}", Printable(why.as_bytes())));
+    }
     if report.doubtful > 0 {
         warnings.push(format!(
             "{} events are doubtful: a task name may have forged them.",
@@ -276,7 +279,7 @@ fn gpus(report: &Report) -> Section {
         let faults = gpu.types.of(Some(EventType::VmFault));
         let down = Timed { ns: gpu.down_ns, timed: gpu.resets_timed, all: gpu.resets };
         vec![
-            text(gpu_name(gpu.gpu)),
+            text(gpu_of_host(gpu)),
             number(or_dash(Some(gpu.watched_ns).filter(|ns| *ns > 0).map(Length))),
             count(events),
             number(or_dash(per_minute(events, gpu.watched_ns).map(Rate))),
@@ -306,6 +309,13 @@ fn gpus(report: &Report) -> Section {
         .spare(&["OVER TIME", "INTERRUPTS", "A MINUTE", "DOWN", "THROTTLED"])
         .rows(rows);
     if report.throttling.is_empty() { section } else { section.note(THROTTLED) }
+}
+
+fn gpu_of_host(gpu: &GpuSummary) -> String {
+    match &gpu.host {
+        Some(host) => format!("{} {}", Printable(host.as_bytes()), gpu_name(gpu.gpu)),
+        None => gpu_name(gpu.gpu).to_string(),
+    }
 }
 
 /// Of the time that the GPU was watched; a dash where nobody would have seen it.

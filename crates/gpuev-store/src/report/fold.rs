@@ -53,6 +53,7 @@ impl Reporter {
     pub fn begin(&mut self, source: Source) {
         let costs = &mut self.costs;
         self.pairing.begin(&source, |boot, span| costs.span(boot, &span));
+        costs.begin(self.pairing.boot(), source.host.as_deref());
         self.counts.begin(&source);
     }
 
@@ -122,5 +123,43 @@ impl Current {
             Some(boot) => boot,
             None => self.begin(None),
         }
+    }
+}
+
+/// Which machine boots are of: of two machines the GPUs at one address are two, whatever they are called.
+#[derive(Debug, Default)]
+pub(super) struct Machines {
+    hosts: Vec<Option<String>>,
+    /// By number of boot.
+    of_boot: Vec<usize>,
+}
+
+impl Machines {
+    /// A boot of the machine with this name begins, or goes on. Gives the number of the machine.
+    pub(super) fn begin(&mut self, boot: u32, host: Option<&str>) -> usize {
+        let known = self.hosts.iter().position(|known| known.as_deref() == host);
+        let machine = known.unwrap_or_else(|| {
+            self.hosts.push(host.map(str::to_owned));
+            self.hosts.len() - 1
+        });
+        let boot = boot as usize;
+        if self.of_boot.len() <= boot {
+            self.of_boot.resize(boot + 1, machine);
+        }
+        self.of_boot[boot] = machine;
+        machine
+    }
+
+    /// The machine of a boot; the first where nothing was said of it.
+    pub(super) fn of_boot(&self, boot: u32) -> usize {
+        self.of_boot.get(boot as usize).copied().unwrap_or(0)
+    }
+
+    /// The name of a machine, where there are several.
+    pub(super) fn name(&self, machine: usize) -> Option<&str> {
+        if self.hosts.len() < 2 {
+            return None;
+        }
+        self.hosts.get(machine)?.as_deref()
     }
 }

@@ -1,4 +1,4 @@
-//! A report of a history.
+//! A report of histories.
 //!
 //! This thread reads batches. Two others look at each: one counts, one pairs and gives what is over to a third,
 //! which tells what it cost. That is as much for each as for two processors.
@@ -11,13 +11,15 @@ use std::thread::{Scope, ScopedJoinHandle};
 use gpuev::span::Span;
 use gpuev::{Error, ErrorKind, EventFacts, Gap, Record, Result};
 
-use crate::bulk::{Bulk, BulkItem, Damaged};
+use crate::bulk::{Bulk, BulkItem, Damaged, damaged};
+use crate::histories::Histories;
 use crate::lock::beside;
-use crate::{History, Query, RecordedSession};
+use crate::plan::Plan;
+use crate::{Query, RecordedSession};
 
 use super::costs::{Costs, Pairing};
 use super::counts::Counts;
-use super::fold::Options;
+use super::fold::{Current, Options};
 use super::summary::{Report, Source, SourceEnd};
 
 /// Batches that wait for a part, of at most 0.5 MB as a rule.
@@ -179,22 +181,23 @@ fn spawn<'scope, T: Send + 'scope>(
         .map_err(|error| Error::io("start a thread for the report", error))
 }
 
-impl History {
+impl Histories {
     /// What the items that `query` wants came to. The time watched is that of the recorders' sessions, as far
     /// as the query asks for it.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where a file cannot be read.
     pub fn report(&self, query: &Query, mut options: Options) -> Result<Report> {
         let (from, to) = query.unix_range_ns();
         (options.from_unix_ns, options.to_unix_ns) = (from, to);
-        let recorded = self.sessions()?;
-        let log_missing = recorded.last().is_some_and(|last| self.lacks_log(last));
-        let mut sessions = self.sources_of(recorded);
+        let plan = Plan::of(&self.files)?;
+        let mut sessions: Vec<(i64, Source)> =
+            plan.sessions().map(|recorded| (recorded.id, self.source(recorded))).collect();
         sessions.retain(|(_, source)| {
             source.to_unix_ns.is_none_or(|ended| ended >= from)
                 && source.from_unix_ns.is_none_or(|started| started < to)
         });
+        let log_missing = self.lack_log(&plan);
         let (sessions, wanted) = (&sessions[..], query.wanted());
         std::thread::scope(|scope| {
             let (part, current) = (Counts::new(options, wanted.clone()), None);
@@ -203,6 +206,11 @@ impl History {
             let (to, done) = sync_channel(SPANS_WAITING);
             let costs = spawn(scope, "gpuev-costs", move || {
                 let mut costs = Costs::new(options);
+                let mut current = Current::default();
+                for (_, source) in sessions {
+                    let boot = current.begin(source.boot_id.as_deref());
+                    costs.begin(boot, source.host.as_deref());
+                }
                 done.iter().flatten().for_each(|(boot, span)| costs.span(boot, &span));
                 costs
             })?;
@@ -210,7 +218,7 @@ impl History {
             let part = Pairs { pairing: Pairing::new(wanted), done };
             let pairs = Fold { part, query, sessions, current, begun: None };
             let (to_pairs, pairs) = fold(scope, "gpuev-pairs", pairs)?;
-            self.batches(query, |bulk| {
+            self.batches(&plan.begun(query), query, |bulk| {
                 let bulk = Arc::new(bulk);
                 let sent = to_counts.send(Arc::clone(&bulk)).and_then(|()| to_pairs.send(bulk));
                 // Who has ended says why.
@@ -223,32 +231,67 @@ impl History {
             drop(pairs);
             let mut report = counts.into_report(join(costs)?, unpaired);
             report.log_missing = log_missing;
+            let unreadable = self.unreadable().iter();
+            report.unreadable = unreadable.map(|(_, error)| error.to_string()).collect();
             Ok(report)
         })
     }
 
+    /// Gives `take` all batches of the plan that may hold what `query` wants, in order.
+    fn batches(
+        &self,
+        plan: &Plan,
+        query: &Query,
+        mut take: impl FnMut(Bulk) -> ControlFlow<()>,
+    ) -> Result<()> {
+        for run in &plan.runs {
+            let numbered = run.sessions.iter().any(|one| one.local != one.recorded.id);
+            let number = |local: i64| {
+                let place = run.sessions.binary_search_by_key(&local, |one| one.local);
+                place.map_or(local, |place| run.sessions[place].recorded.id)
+            };
+            let mut ended = false;
+            self.files[run.file].batches(&run.query(query), |mut bulk| {
+                if numbered {
+                    bulk.renumber(number);
+                }
+                let taken = take(bulk);
+                ended = taken.is_break();
+                taken
+            })?;
+            if ended {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn whole<P>(&self, part: std::result::Result<P, Damaged>) -> Result<P> {
-        part.map_err(|Damaged| self.damaged())
+        part.map_err(|Damaged| damaged(&self.name()))
     }
 
     /// The sessions by number, as a report names where events are from; oldest first.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where a file cannot be read.
     pub fn sources(&self) -> Result<Vec<(i64, Source)>> {
-        Ok(self.sources_of(self.sessions()?))
+        let plan = Plan::of(&self.files)?;
+        Ok(plan.sessions().map(|recorded| (recorded.id, self.source(recorded))).collect())
     }
 
-    fn sources_of(&self, recorded: Vec<RecordedSession>) -> Vec<(i64, Source)> {
-        let sources = recorded.into_iter();
-        sources.map(|recorded| (recorded.id, self.source(&recorded))).collect()
-    }
-
-    /// Whether the last session was not ended and its log is not beside the file: what it recorded last may be
-    /// in that. Who opens a history without a log makes an empty one.
-    fn lacks_log(&self, last: &RecordedSession) -> bool {
-        let log = std::fs::metadata(beside(self.path(), "-wal"));
-        !last.is_live && !last.is_closed && log.map_or(0, |log| log.len()) == 0
+    /// Whether the last session of a file was not ended and the file's log is not beside it: what it recorded last
+    /// may be in that. Who opens a history without a log makes an empty one.
+    fn lack_log(&self, plan: &Plan) -> bool {
+        let lacks_log = |recorded: &RecordedSession| {
+            let (file, _) = recorded.parts.last()?;
+            let log = std::fs::metadata(beside(self.files.get(*file)?.path(), "-wal"));
+            let is_open = !recorded.is_live && !recorded.is_closed;
+            Some(is_open && log.map_or(0, |log| log.len()) == 0)
+        };
+        let lasts = plan.runs.iter().filter(|run| run.until == i64::MAX);
+        lasts
+            .filter_map(|run| run.sessions.last())
+            .any(|last| lacks_log(&last.recorded) == Some(true))
     }
 
     /// A session as a report names where events are from.
@@ -269,7 +312,7 @@ impl History {
         let not_kept = not_kept.collect();
         let session = recorded.session.clone();
         Source {
-            name: self.path().display().to_string(),
+            name: self.name_of(recorded),
             host: session.host,
             kernel: session.kernel,
             boot_id: session.boot_id,

@@ -25,6 +25,10 @@ pub(super) fn write(out: &mut String, report: &Report) {
     json.raw("complete", boolean(report.is_complete()));
     json.raw("not_kept", boolean(report.not_kept));
     json.raw("log_missing", boolean(report.log_missing));
+    if !report.unreadable.is_empty() {
+        let escaped = report.unreadable.iter().map(|why| Escaped(why.as_bytes()).to_string());
+        json.raw("unreadable", &serde_json::json!(escaped.collect::<Vec<_>>()).to_string());
+    }
     let left_out = EventType::ALL.into_iter().map(Some).chain([None]);
     let left_out = left_out.filter(|one| report.left_out.some_of(*one)).map(type_name);
     json.words("left_out", left_out);
@@ -159,6 +163,9 @@ fn write_source(json: &mut Object<'_>, source: &Source) {
 }
 
 fn write_gpu_summary(json: &mut Object<'_>, gpu: &GpuSummary, over_time: &[u64]) {
+    if let Some(host) = &gpu.host {
+        json.text("host", Escaped(host.as_bytes()));
+    }
     json.value("gpu", |out| write_gpu(out, gpu.gpu));
     json.number("events", gpu.types.total());
     types(json, "types", &gpu.types);

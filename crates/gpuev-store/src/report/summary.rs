@@ -24,6 +24,8 @@ pub struct Report {
     pub left_out: LeftOut,
     /// Of a source that its recorder did not end, and whose log is not beside the file: it may lack the last items.
     pub log_missing: bool,
+    /// Files that cannot be read: the report is of the others.
+    pub unreadable: Vec<String>,
     /// How many events.
     pub events: u64,
     /// How many of them a task name may have forged.
@@ -95,7 +97,8 @@ impl Report {
     /// Whether nothing is missing: no gap, nothing that a recorder left out or the history does not keep.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.gaps.is_empty() && !self.left_out.by_recorder && !self.not_kept && !self.log_missing
+        let is_kept = !self.not_kept && !self.log_missing && self.unreadable.is_empty();
+        self.gaps.is_empty() && !self.left_out.by_recorder && is_kept
     }
 
     /// Events that are known to be lost.
@@ -231,6 +234,8 @@ pub struct Peak {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GpuSummary {
+    /// The machine that it is in, where the report is of several.
+    pub host: Option<String>,
     /// Which.
     pub gpu: GpuId,
     /// Events by type.

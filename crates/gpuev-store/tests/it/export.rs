@@ -8,7 +8,7 @@ use gpuev::span::{Span, Spans};
 use gpuev::{EventType, Filter, Item, Severity, json};
 use gpuev_store::export::{Batch, ColumnData, ColumnInfo, Entries, Entry};
 use gpuev_store::export::{ExportFormat, Exporter, Written, columns};
-use gpuev_store::{History, Query, Session};
+use gpuev_store::{Histories, Query, Session};
 use serde_json::Value;
 
 use crate::driver::{doubtful_event, event, gap, gpu};
@@ -494,7 +494,7 @@ fn entries(only: Filter, spans: bool) -> Vec<(i64, Entry)> {
     let (_folder, path) = items::folder();
     items::write(&path, &story());
     items::write(&path, &story());
-    let history = History::open(&path).unwrap();
+    let history = Histories::open_file(&path).unwrap();
     let entries = Entries::new(history, &Query::new(), only);
     let mut entries = if spans { entries } else { entries.without_spans() };
     let found = std::iter::from_fn(|| entries.next_entry().unwrap()).collect();

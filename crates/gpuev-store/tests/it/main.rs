@@ -5,6 +5,7 @@
 mod crash;
 mod driver;
 mod export;
+mod histories;
 mod import;
 mod import_logs;
 mod items;

@@ -9,7 +9,7 @@ mod truth;
 
 use gpuev::{EventType, GapCause, Item};
 use gpuev_store::report::{Options, Report, Reporter, Source};
-use gpuev_store::{History, Query};
+use gpuev_store::{Histories, Query};
 
 use stream::{Stream, gpu};
 
@@ -35,7 +35,7 @@ fn of_a_history_it_is_that_of_its_items() {
     stream.gap(1, GapCause::SubscriberSlow, Some(3), 1_000, 2_000);
     let (_folder, path) = crate::items::folder();
     crate::items::write(&path, &stream.items);
-    let history = History::open(&path).unwrap();
+    let history = Histories::open_file(&path).unwrap();
     let session = history.sessions().unwrap().remove(0).session;
     let mut reporter = Reporter::new(Options::default());
     reporter.begin(history.sources().unwrap().remove(0).1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gpuev::Item;
 use gpuev::time::Anchor;
 use gpuev_store::report::Options;
-use gpuev_store::{History, Query, Retention, Session, Writer};
+use gpuev_store::{Histories, History, Query, Retention, Session, Writer};
 
 use crate::driver::fault;
 use crate::items::{folder, read, session, write};
@@ -67,7 +67,7 @@ fn sessions_and_processes_go_with_their_items() {
     }
     writer.close_import().unwrap();
     assert_eq!(read(&path, &Query::new()).len(), 3);
-    let sessions = History::open(&path).unwrap().sessions().unwrap();
+    let sessions = Histories::open_file(&path).unwrap().sessions().unwrap();
     assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [6]);
     let connection = rusqlite::Connection::open(&path).unwrap();
     let count = |table: &str| -> i64 {
@@ -149,7 +149,7 @@ fn what_is_deleted_is_told_and_counts_as_not_watched() {
         }
     }
     writer.close_import().unwrap();
-    let history = History::open(&path).unwrap();
+    let history = Histories::open_file(&path).unwrap();
     let recorded = history.sessions().unwrap().remove(0);
     let [gone] = &recorded.not_kept[..] else { panic!("{:?}", recorded.not_kept) };
     assert_eq!((gone.first, gone.last, &*gone.cause), (1, 530, "retention"));

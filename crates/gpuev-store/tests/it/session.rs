@@ -3,13 +3,13 @@
 use gpuev::time::Anchor;
 use gpuev::{EventType, Filter, Severity};
 use gpuev_store::report::Options;
-use gpuev_store::{History, Query, RecordedSession, Writer};
+use gpuev_store::{Histories, History, Query, RecordedSession, Writer};
 
 use crate::driver::{fault, gap, gpu};
 use crate::items::{folder, session, write};
 
 pub(crate) fn sessions(path: &std::path::Path) -> Vec<RecordedSession> {
-    History::open(path).unwrap().sessions().unwrap()
+    Histories::open_file(path).unwrap().sessions().unwrap()
 }
 
 #[test]
@@ -119,9 +119,9 @@ fn the_file_by_itself_is_a_history_from_the_first_moment_and_says_what_it_lacks(
     writer.commit().unwrap();
     let copy = folder.path().join("copy.db");
     std::fs::copy(&path, &copy).unwrap();
-    let copied = History::open(&copy).unwrap();
+    let copied = Histories::open_file(&copy).unwrap();
     assert_eq!(copied.sessions().unwrap()[0].session.gpus.len(), 1);
-    let report = |history: &History| history.report(&Query::new(), Options::default()).unwrap();
+    let report = |history: &Histories| history.report(&Query::new(), Options::default()).unwrap();
     let alone = report(&copied);
     assert!(alone.log_missing && !alone.is_complete());
     assert!(alone.text().contains("-wal"), "{}", alone.text());
@@ -129,10 +129,10 @@ fn the_file_by_itself_is_a_history_from_the_first_moment_and_says_what_it_lacks(
     let both = folder.path().join("both.db");
     std::fs::copy(&path, &both).unwrap();
     std::fs::copy(folder.path().join("run.db-wal"), folder.path().join("both.db-wal")).unwrap();
-    let whole = report(&History::open(&both).unwrap());
+    let whole = report(&Histories::open_file(&both).unwrap());
     assert_eq!((whole.events, whole.log_missing), (1, false));
     writer.close().unwrap();
-    assert!(!report(&History::open(&path).unwrap()).log_missing);
+    assert!(!report(&Histories::open_file(&path).unwrap()).log_missing);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_report_of_a_running_recorder_is_of_the_time_until_now() {
     let mut session = gpuev_store::Session::unknown(Anchor::now());
     session.gpus = vec![(gpu(0), None)];
     let writer = Writer::open(&path, &session).unwrap();
-    let history = History::open(&path).unwrap();
+    let history = Histories::open_file(&path).unwrap();
     let watched = || {
         let report = history.report(&Query::new(), Options::default()).unwrap();
         let now = Anchor::now().boot_ns - session.started.boot_ns;

@@ -4,28 +4,41 @@ use std::path::Path;
 
 use gpuev::time::Rfc3339;
 use gpuev_store::report::{Options, Report, Source};
-use gpuev_store::{FileSystem, History, Query};
+use gpuev_store::{FileSystem, Histories, History, Query};
 
 use super::Findings;
 use crate::exit::{Exit, Failure};
 
 pub(super) fn examine(path: &Path) -> Result<Findings, Failure> {
     let mut findings = Findings { list: Vec::new(), exit: Exit::Success };
-    let history = History::open(path)?;
-    examine_place(path, &mut findings);
+    let histories = Histories::open(&[path])?;
+    for history in histories.files() {
+        examine_file(history, &mut findings)?;
+    }
+    for (_, error) in histories.unreadable() {
+        findings.fail("file", error.to_string(), Exit::Failure);
+    }
+    for (number, source) in histories.sources()? {
+        examine_session(number, &source, &mut findings);
+    }
+    examine_events(&histories.report(&Query::new(), Options::default())?, &mut findings);
+    Ok(findings)
+}
+
+fn examine_file(history: &History, findings: &mut Findings) -> Result<(), Failure> {
+    let path = history.path();
+    examine_place(path, findings);
     let damage = history.check()?;
     if damage.is_empty() {
         findings.good("file", format!("{}: a history, and whole", path.display()));
     }
     for damage in damage {
-        let text = format!("{damage}; `sqlite3 FILE .recover | sqlite3 NEW` saves what is left");
+        let path = path.display();
+        let text =
+            format!("{path}: {damage}; `sqlite3 FILE .recover | sqlite3 NEW` saves what is left");
         findings.fail("file", text, Exit::Failure);
     }
-    for (number, source) in history.sources()? {
-        examine_session(number, &source, &mut findings);
-    }
-    examine_events(&history.report(&Query::new(), Options::default())?, &mut findings);
-    Ok(findings)
+    Ok(())
 }
 
 /// Says where a history is that other machines see, too.

@@ -2,21 +2,22 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use gpuev::message::Printable;
-use gpuev::time::{Anchor, Rfc3339};
+use gpuev::time::Anchor;
 use gpuev::{Item, Machine};
 use gpuev_agent::alert::{Alert, Book, Resolution};
 use gpuev_agent::rule::{Engine, RuleSet};
 use gpuev_agent::sink::Message;
 use gpuev_agent::{AlertChange, AlertState, Config, Pipeline, Signal};
-use gpuev_store::{Entry, History, RecordedNote, RecordedSession};
+use gpuev_store::{Entry, RecordedNote, RecordedSession, Zone};
 
-use crate::args::{PeriodArgs, local_zone};
+use crate::args::{FilterArgs, HistoryArgs, PeriodArgs, ZoneArgs};
+use crate::cmd::replay::chosen;
+use crate::cmd::watch::filter;
 use crate::exit::{Exit, Failure, Outcome, say};
 
 use super::RuleArgs;
@@ -27,13 +28,16 @@ const TICK_NS: u64 = 1_000_000_000;
 /// Show which alerts would have fired on a recording
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
-    /// The history: what gpuev record or the agent wrote
-    #[arg(value_name = "RUN.DB")]
-    history: PathBuf,
+    #[command(flatten)]
+    history: HistoryArgs,
     #[command(flatten)]
     rules: RuleArgs,
     #[command(flatten)]
     period: PeriodArgs,
+    #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Every change of every alert as one JSON object a line, pending ones included
     #[arg(long)]
     json: bool,
@@ -41,14 +45,17 @@ pub(super) struct TestArgs {
 
 pub(super) fn run(args: &TestArgs) -> Outcome {
     let rules = args.rules.load()?;
-    let query = args.period.query(&local_zone())?;
-    let history = History::open(&args.history)?;
-    let mut trial = Trial::new(args.json, rules);
+    let zone = args.zone.zone();
+    let query = args.period.query(&zone)?;
+    let history = args.history.open()?;
+    let gpus = chosen(&history, &args.filter.gpu)?;
+    let query = query.filter(filter(&args.filter, gpus));
+    let mut trial = Trial::new(args.json, rules, zone);
     let mut entries = history.entries(&query);
     while let Some(entry) = entries.next_entry()? {
         match entry {
             Entry::Session(recorded) => {
-                trial.pipeline.answer_from(history.processes(recorded.id)?);
+                trial.pipeline.answer_from(history.processes(&recorded)?);
                 trial.session = Some(recorded);
             }
             Entry::Note(note) => {
@@ -75,6 +82,7 @@ struct Trial {
     /// The boot that the engine is in.
     boot: Option<u32>,
     json: bool,
+    zone: Zone,
     out: BufWriter<io::StdoutLock<'static>>,
     items: u64,
     /// Ids of the alerts that fire.
@@ -84,7 +92,7 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(json: bool, rules: RuleSet) -> Self {
+    fn new(json: bool, rules: RuleSet, zone: Zone) -> Self {
         // Nothing lies below a file: this machine's processes are not those of the recording.
         let nowhere = Machine::at("/dev/null");
         let config = Config::default();
@@ -95,6 +103,7 @@ impl Trial {
             session: None,
             boot: None,
             json,
+            zone,
             out: BufWriter::new(io::stdout().lock()),
             items: 0,
             firing: HashSet::new(),
@@ -187,7 +196,7 @@ impl Trial {
             if self.json {
                 writeln!(self.out, "{}", Message::of_change(change).json)?;
             } else if news {
-                writeln!(self.out, "{}", line(alert))?;
+                writeln!(self.out, "{}", line(alert, &self.zone))?;
             }
         }
         Ok(())
@@ -203,7 +212,7 @@ fn moment(item: &Item) -> Anchor {
 }
 
 /// An alert that began or ended, for people.
-fn line(alert: &Alert) -> String {
+fn line(alert: &Alert, zone: &Zone) -> String {
     let (at, state, text) = match alert.resolved_unix_ns {
         None => (alert.fired_unix_ns.unwrap_or(alert.last_unix_ns), "fires", alert.summary.clone()),
         Some(at) => {
@@ -217,7 +226,7 @@ fn line(alert: &Alert) -> String {
             )
         }
     };
-    let time = Rfc3339(at).to_string();
+    let time = zone.stamp(at);
     let severity = alert.severity.name();
     format!("{time}  {severity:8}  {}  {state}: {}", alert.rule, Printable(text.as_bytes()))
 }

@@ -10,7 +10,7 @@ use gpuev::{
     decode,
 };
 use gpuev_store::report::{Options, Report};
-use gpuev_store::{History, Query, Session, Writer};
+use gpuev_store::{Histories, Query, Session, Writer};
 use proptest::prelude::*;
 
 use super::stream::gpu;
@@ -635,7 +635,7 @@ fn check(runs: &[Run], asked: &Asked) {
     write(&path, runs);
     let mut options = Options::default();
     options.top = 1_000;
-    let report = History::open(&path).unwrap().report(&asked.query(), options).unwrap();
+    let report = Histories::open_file(&path).unwrap().report(&asked.query(), options).unwrap();
     let (mut told, mut expected) = (told_by(&report), Obvious::of(runs, asked));
     if runs.iter().any(|run| run.filter.parts().some_gpus) {
         // Who started where the recorder did not look is not known to be who goes on where it does.
@@ -680,7 +680,8 @@ proptest! {
 fn check_times(runs: &[Run], asked: &Asked) {
     let (_folder, path) = crate::items::folder();
     write(&path, runs);
-    let report = History::open(&path).unwrap().report(&asked.query(), Options::default()).unwrap();
+    let report =
+        Histories::open_file(&path).unwrap().report(&asked.query(), Options::default()).unwrap();
     let (told, expected) = (told_by(&report), Obvious::of(runs, asked));
     assert_eq!((told.events, &told.types), (expected.events, &expected.types));
     assert_eq!((told.observed_ns, told.lost), (expected.observed_ns, expected.lost), "{asked:?}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gpuev::{ErrorKind, Filter, GapCause};
 use gpuev_store::report::Options;
-use gpuev_store::{History, Query, Writer};
+use gpuev_store::{Histories, Query, Writer};
 use rusqlite::Connection;
 
 use super::stream::Stream;
@@ -15,7 +15,7 @@ fn sql(path: &Path, statement: &str) {
 }
 
 fn told(path: &Path, query: &Query) -> String {
-    History::open(path).unwrap().report(query, Options::default()).unwrap().json()
+    Histories::open_file(path).unwrap().report(query, Options::default()).unwrap().json()
 }
 
 /// Two sessions in batches of some hundred, with gaps, and one with every kind of line.
@@ -69,7 +69,7 @@ fn damage_of_what_is_packed_is_told_and_harms_no_row() {
         let copy = PathBuf::from(format!("{}.damaged", path.display()));
         std::fs::copy(&path, &copy).unwrap();
         sql(&copy, &format!("UPDATE packed SET events = CAST({damage} AS BLOB)"));
-        let report = History::open(&copy).unwrap().report(&Query::new(), Options::default());
+        let report = Histories::open_file(&copy).unwrap().report(&Query::new(), Options::default());
         let error = report.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{damage}");
         assert!(error.hint().unwrap().contains("DELETE FROM packed"), "{damage}: {error}");
