@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use gpuev::{Error, ErrorKind, Filter};
-use gpuev_store::export::{self, Batch, ColumnData, Entries, Entry, ExportFormat, Exporter};
+use gpuev_store::export::{
+    self, Batch, ColumnData, Entries, Entry, ExportFormat, Exporter, Origin,
+};
 use gpuev_store::report::{Layout, Options, Report};
 use gpuev_store::{Histories, Query, Zone, unix_ns_of};
 use pyo3::prelude::*;
@@ -207,7 +209,7 @@ impl HistoryEntries {
     /// The next entries, at most `most`, column by column in Apache Arrow's layout; no rows at the end.
     fn take_columns<'py>(&self, py: Python<'py>, most: usize) -> PyResult<Columns<'py>> {
         let mut batch = Batch::default();
-        self.read(py, most, |session, entry| batch.push(&entry, Some(session)))?;
+        self.read(py, most, |origin, entry| batch.push(&entry, &origin))?;
         let rows = batch.rows();
         let bytes = |column: ColumnData| {
             let ColumnData { validity, offsets, data, .. } = column;
@@ -223,7 +225,7 @@ impl HistoryEntries {
         &self,
         py: Python<'_>,
         most: usize,
-        mut visit: impl FnMut(i64, Entry) -> bool + Send,
+        mut visit: impl FnMut(Origin, Entry) -> bool + Send,
     ) -> PyResult<()> {
         let entries = self.entries.get().ok_or_else(|| {
             let text = "the history is open in the parent process";
@@ -233,8 +235,8 @@ impl HistoryEntries {
         let read = quietly(py, || {
             let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
             for _ in 0..most {
-                let Some((session, entry)) = entries.next_entry()? else { break };
-                if !visit(session, entry) {
+                let Some((origin, entry)) = entries.next_entry()? else { break };
+                if !visit(origin, entry) {
                     break;
                 }
             }

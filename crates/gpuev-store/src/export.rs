@@ -15,12 +15,16 @@ mod parquet;
 mod trace;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use gpuev::span::Span;
 use gpuev::{Event, Filter, Gap, Item};
 
+use crate::filter_text::FilterText;
 use crate::note::RecordedNote;
+use crate::recorded::RecordedSession;
 use crate::session::Session;
+use crate::uid::Uid;
 use pairs::Pairs;
 
 pub use batch::{Batch, ColumnData};
@@ -122,6 +126,9 @@ pub struct Exporter<W: Write + Send> {
     sink: Sink<W>,
     spans: Option<Pairs>,
     wanted: Filter,
+    origin: Origin,
+    /// The session whose entries come.
+    recorded: Option<Arc<RecordedSession>>,
     written: Written,
 }
 
@@ -143,6 +150,30 @@ enum Sink<W: Write + Send> {
     #[cfg(feature = "parquet")]
     Parquet(Box<parquet::Parquet<W>>),
     Trace(Box<trace::Trace<W>>),
+}
+
+/// Where a record is from: the key of its item, and what its recorder left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Origin {
+    /// Counts the sessions of what is exported.
+    pub session: Option<i64>,
+    /// The session's id.
+    pub uid: Option<Uid>,
+    /// What was recorded and exported of it, as JSON; nothing where that is all.
+    pub filter: Option<Arc<str>>,
+    /// The number of the item in its session; a span has none.
+    pub item: Option<i64>,
+}
+
+impl Origin {
+    /// Something of this session of which only `wanted` is exported.
+    fn of(number: i64, session: &Session, wanted: &Filter) -> Self {
+        let gpus = session.gpus.iter().map(|(gpu, _)| *gpu);
+        let filter = FilterText::of_both(&session.filter, wanted, gpus);
+        let filter = filter.map(|filter| filter.to_json().into());
+        Self { session: Some(number), uid: Some(session.uid), filter, item: None }
+    }
 }
 
 /// What is one record of an export.
@@ -170,7 +201,14 @@ impl<W: Write + Send> Exporter<W> {
             ExportFormat::Trace => Sink::Trace(Box::new(trace::Trace::new(out))),
         };
         let spans = Some(Pairs::default());
-        Ok(Self { sink, spans, wanted: Filter::new(), written: Written::default() })
+        Ok(Self {
+            sink,
+            spans,
+            wanted: Filter::new(),
+            origin: Origin::default(),
+            recorded: None,
+            written: Written::default(),
+        })
     }
 
     /// Writes the facts only: events and gaps.
@@ -194,18 +232,48 @@ impl<W: Write + Send> Exporter<W> {
     /// # Errors
     /// Where the output fails.
     pub fn session(&mut self, number: i64, session: &Session) -> io::Result<()> {
-        let Self { sink, spans, wanted, written } = self;
+        let Self { sink, spans, wanted, origin, written, .. } = self;
+        origin.item = None;
         let mut result = Ok(());
         if let Some(spans) = spans {
-            spans.begin(session, |span| sink.span(&span, wanted, written, &mut result));
+            spans.begin(session, |span| sink.span(&span, wanted, (origin, written), &mut result));
         }
         result?;
-        match &mut self.sink {
-            Sink::Ndjson(ndjson) => ndjson.session(session, &self.wanted),
-            Sink::Csv(csv) => csv.session(number),
+        *origin = Origin::of(number, session, wanted);
+        match sink {
+            Sink::Ndjson(ndjson) => ndjson.session(session, wanted),
+            Sink::Csv(_) => Ok(()),
             #[cfg(feature = "parquet")]
-            Sink::Parquet(parquet) => parquet.session(number),
-            Sink::Trace(trace) => trace.session(),
+            Sink::Parquet(_) => Ok(()),
+            Sink::Trace(trace) => trace.session(origin.filter.clone()),
+        }
+    }
+
+    /// Writes the next entry of a history: of items, with the number that is a key with their session.
+    ///
+    /// # Errors
+    /// Where the output fails.
+    pub fn entry(&mut self, entry: &crate::Entry) -> io::Result<()> {
+        let number = |recorded: &Option<Arc<RecordedSession>>, item: i64| {
+            recorded.as_ref().map(|recorded| recorded.number_of(item))
+        };
+        match entry {
+            crate::Entry::Session(recorded) => {
+                self.recorded = Some(Arc::clone(recorded));
+                self.session(recorded.id, &recorded.session)
+            }
+            crate::Entry::Item(place, item) => {
+                self.origin.item = number(&self.recorded, place.item);
+                let pushed = self.push_item(item);
+                self.origin.item = None;
+                pushed
+            }
+            crate::Entry::Note(note) => match &mut self.sink {
+                Sink::Ndjson(ndjson) if self.wanted.passes_gpu(note.gpu) => {
+                    ndjson.note(note, number(&self.recorded, note.place.item))
+                }
+                _ => Ok(()),
+            },
         }
     }
 
@@ -214,6 +282,10 @@ impl<W: Write + Send> Exporter<W> {
     /// # Errors
     /// Where the output fails.
     pub fn push(&mut self, item: &Item) -> io::Result<()> {
+        self.push_item(item)
+    }
+
+    fn push_item(&mut self, item: &Item) -> io::Result<()> {
         match item {
             Item::Event(event) => self.push_event(event),
             Item::Gap(gap) => self.push_gap(gap),
@@ -222,28 +294,28 @@ impl<W: Write + Send> Exporter<W> {
 
     /// The line is decoded once for all that is made of it.
     fn push_event(&mut self, event: &Event) -> io::Result<()> {
-        let Self { sink, spans, wanted, written } = self;
+        let Self { sink, spans, wanted, origin, written, .. } = self;
         let record = event.record();
         if wanted.passes(&event.facts(), &record) {
             written.events += 1;
-            sink.push(Record::Event(event, record))?;
+            sink.push(Record::Event(event, record), origin)?;
         }
         let Some(spans) = spans else { return Ok(()) };
         let mut result = Ok(());
-        let done = |span| sink.span(&span, wanted, written, &mut result);
+        let done = |span| sink.span(&span, wanted, (origin, written), &mut result);
         spans.push_event(event, &record, done);
         result
     }
 
     fn push_gap(&mut self, gap: &Gap) -> io::Result<()> {
-        let Self { sink, spans, wanted, written } = self;
+        let Self { sink, spans, wanted, origin, written, .. } = self;
         if wanted.passes_gpu(gap.gpu) {
             written.gaps += 1;
-            sink.push(Record::Gap(gap))?;
+            sink.push(Record::Gap(gap), origin)?;
         }
         let Some(spans) = spans else { return Ok(()) };
         let mut result = Ok(());
-        spans.push_gap(gap, |span| sink.span(&span, wanted, written, &mut result));
+        spans.push_gap(gap, |span| sink.span(&span, wanted, (origin, written), &mut result));
         result
     }
 
@@ -254,7 +326,7 @@ impl<W: Write + Send> Exporter<W> {
     /// Where the output fails.
     pub fn note(&mut self, note: &RecordedNote) -> io::Result<()> {
         match &mut self.sink {
-            Sink::Ndjson(ndjson) if self.wanted.passes_gpu(note.gpu) => ndjson.note(note),
+            Sink::Ndjson(ndjson) if self.wanted.passes_gpu(note.gpu) => ndjson.note(note, None),
             _ => Ok(()),
         }
     }
@@ -276,22 +348,22 @@ impl<W: Write + Send> Exporter<W> {
     }
 
     fn finish_spans(&mut self) -> io::Result<()> {
-        let Self { sink, spans, wanted, written } = self;
+        let Self { sink, spans, wanted, origin, written, .. } = self;
         let mut result = Ok(());
         if let Some(spans) = spans {
-            spans.finish(|span| sink.span(&span, wanted, written, &mut result));
+            spans.finish(|span| sink.span(&span, wanted, (origin, written), &mut result));
         }
         result
     }
 }
 
 impl<W: Write + Send> Sink<W> {
-    fn push(&mut self, record: Record<'_>) -> io::Result<()> {
+    fn push(&mut self, record: Record<'_>, origin: &Origin) -> io::Result<()> {
         match self {
-            Self::Ndjson(ndjson) => ndjson.push(record),
-            Self::Csv(csv) => csv.push(record),
+            Self::Ndjson(ndjson) => ndjson.push(record, origin.item),
+            Self::Csv(csv) => csv.push(record, origin),
             #[cfg(feature = "parquet")]
-            Self::Parquet(parquet) => parquet.push(record),
+            Self::Parquet(parquet) => parquet.push(record, origin),
             Self::Trace(trace) => trace.push(record),
         }
     }
@@ -301,12 +373,12 @@ impl<W: Write + Send> Sink<W> {
         &mut self,
         span: &Span,
         wanted: &Filter,
-        written: &mut Written,
+        (origin, written): (&Origin, &mut Written),
         result: &mut io::Result<()>,
     ) {
         if result.is_ok() && wanted.passes_span(span) {
             written.spans += 1;
-            *result = self.push(Record::Span(span));
+            *result = self.push(Record::Span(span), origin);
         }
     }
 }

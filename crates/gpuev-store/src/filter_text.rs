@@ -76,8 +76,13 @@ impl FilterText {
         })
     }
 
-    /// The filter. A type or severity of a later version is left out: what it asks for is then not asked for.
+    /// The filter. A type of a later version is left out. What a severity of a later version leaves out is not known:
+    /// that may be anything.
     pub(crate) fn filter(&self) -> Filter {
+        let severity = self.severity.as_deref();
+        if severity.is_some_and(|name| Severity::from_name(name).is_none()) {
+            return Filter::new().types([], false);
+        }
         let mut parts = FilterParts::default();
         parts.types = self
             .types
@@ -85,7 +90,7 @@ impl FilterText {
             .map(|names| names.iter().filter_map(|name| EventType::from_name(name)).collect());
         parts.unknown = self.unknown.unwrap_or(true);
         parts.pids.clone_from(&self.pids);
-        parts.severity = self.severity.as_deref().and_then(Severity::from_name);
+        parts.severity = severity.and_then(Severity::from_name);
         let filter = Filter::of_parts(parts);
         match &self.gpus {
             Some(gpus) => filter.gpus(gpus.iter().filter_map(GpuText::gpu)),

@@ -187,6 +187,9 @@ impl History {
         length: i64,
     ) -> Result<Option<Portion>> {
         let (from, to) = query.unix_range_ns();
+        if after >= query.last_until() {
+            return Ok(None);
+        }
         self.read(|connection| {
             let select = "SELECT first_item, last_item FROM batch
                 WHERE last_item > ?1 AND first_item <= ?4 AND to_unix_ns >= ?2 AND from_unix_ns < ?3

@@ -130,6 +130,8 @@ pub enum Entry {
 #[derive(Debug)]
 enum Meaning {
     Item(Item),
+    /// An item that has a number in its session.
+    Numbered(Item, i64),
     Session(Box<Session>),
     /// Nothing that is imported: a span, a heading, an empty line.
     Nothing,
@@ -250,6 +252,12 @@ impl<R: BufRead> Importer<R> {
         self.state.boot_of_last()
     }
 
+    /// The number of the last item in its session, where the text tells it.
+    #[must_use]
+    pub fn item_number(&self) -> Option<i64> {
+        self.state.number_of_last()
+    }
+
     /// What comes next: an item, or the session that the following ones are of.
     ///
     /// # Errors
@@ -278,6 +286,7 @@ impl<R: BufRead> Importer<R> {
             let number = self.lines.number() + 1;
             match self.read_line(number)? {
                 Ok(Meaning::Item(item)) => self.state.push_ready(item),
+                Ok(Meaning::Numbered(item, number)) => self.state.push_numbered(item, number),
                 Ok(Meaning::Session(session)) => return Ok(Some(Entry::Session(session))),
                 Ok(Meaning::Nothing) => self.ignored += 1,
                 Ok(Meaning::Part) => {

@@ -140,13 +140,9 @@ pub(crate) const GAP_COLUMNS: &str = "id, gpu, cause, count, from_boot_ns, to_bo
 pub(crate) fn read_gap(row: &rusqlite::Row<'_>, gpu: GpuId) -> rusqlite::Result<Gap> {
     let cause: String = row.get(2)?;
     let count: Option<i64> = row.get(3)?;
-    let unknown = || {
-        let error = format!("unknown cause of a gap: {cause}").into();
-        rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, error)
-    };
     Ok(Gap {
         gpu,
-        cause: GapCause::from_name(&cause).ok_or_else(unknown)?,
+        cause: GapCause::from_name(&cause),
         count: count.map(i64::cast_unsigned),
         from_boot_ns: unsigned(row.get_ref(4)?),
         to_boot_ns: unsigned(row.get_ref(5)?),

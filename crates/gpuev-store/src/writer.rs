@@ -60,6 +60,8 @@ pub struct Writer {
     /// The session goes on now, not in a text that is imported.
     is_live: bool,
     gpus: HashMap<GpuId, i64>,
+    /// Its recorder left something out.
+    is_filtered: bool,
     /// The session said which GPUs it began with.
     lists_gpus: bool,
     processes: ProcessNumbers,
@@ -125,6 +127,7 @@ impl Writer {
             session: 0,
             is_live,
             gpus: HashMap::new(),
+            is_filtered: false,
             lists_gpus: false,
             processes: ProcessNumbers::default(),
             first_item: 1,
@@ -228,6 +231,19 @@ impl Writer {
             self.commit()?;
         }
         Ok(())
+    }
+
+    /// As [`append`](Self::append), of an item that has this number in its session already: a copy. Numbers rise; one
+    /// that does not is the next.
+    pub(crate) fn append_numbered(&mut self, item: &Item, number: Option<i64>) -> Result<()> {
+        let id = number.map(|number| (self.first_item - 1).saturating_add(number));
+        if let Some(id) = id.filter(|id| *id > self.next_item) {
+            if self.next_item == self.first_item && !self.is_filtered {
+                self.guard("write to", |writer| writer.begin_at(id, item))?;
+            }
+            self.next_item = id;
+        }
+        self.append(item)
     }
 
     /// Adds `note`, as [`append`](Self::append) does with items. The event that it was taken for is found where
@@ -390,6 +406,24 @@ impl Writer {
             }
         };
         self.count(batch, from_unix_ns, at);
+        Ok(())
+    }
+
+    /// What is copied begins with the item with number `id`, which is `item`: those before it are not there.
+    fn begin_at(&mut self, id: i64, item: &Item) -> rusqlite::Result<()> {
+        let until_ns = match item {
+            Item::Event(event) => event.time.received_boot_ns,
+            Item::Gap(gap) => gap.from_boot_ns,
+        };
+        self.begin()?;
+        let insert = "INSERT INTO not_kept (last_item, first_item, session, cause, to_boot_ns)
+            VALUES (?1, ?2, ?3, 'import', ?4)";
+        self.connection.prepare_cached(insert)?.execute((
+            id - 1,
+            self.first_item,
+            self.session,
+            until_ns.cast_signed(),
+        ))?;
         Ok(())
     }
 

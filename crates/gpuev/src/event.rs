@@ -4,6 +4,7 @@
 //! means is read from it when asked ([`Event::data`]), so nothing is stored that could disagree with it.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use gpuev_kfd::{Access, EventType, FaultOutcome, Fields, Record, RestoreFlag, framing};
 
@@ -519,10 +520,40 @@ pub enum GapCause {
     /// The event file cannot be opened for another reason, which the monitor's `failures` tell. Nothing follows until
     /// it is.
     OpenFailed,
+    /// One that this version does not know: a later gpuev wrote it.
+    Other(OtherCause),
+}
+
+/// The name of a cause of gaps that a later gpuev writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OtherCause(&'static str);
+
+impl OtherCause {
+    /// The name, which is kept for as long as the program runs. There are few causes: of more than some, the name is
+    /// not told any more, nor that of one that is no name of ours.
+    fn of(name: &str) -> Self {
+        static KNOWN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+        const MOST: usize = 64;
+        const LONGEST: usize = 64;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || name.len() > LONGEST || !name.chars().all(plain) {
+            return Self("unknown");
+        }
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.iter().find(|known| **known == name) {
+            return Self(known);
+        }
+        if known.len() >= MOST {
+            return Self("unknown");
+        }
+        let kept: &'static str = Box::leak(name.into());
+        known.push(kept);
+        Self(kept)
+    }
 }
 
 impl GapCause {
-    /// All of them.
+    /// All that this version knows.
     pub const ALL: [Self; 8] = [
         Self::DriverFifoFull,
         Self::SubscriberSlow,
@@ -553,13 +584,15 @@ impl GapCause {
             Self::Locked => "locked",
             Self::AppearedLater => "appeared_later",
             Self::OpenFailed => "open_failed",
+            Self::Other(OtherCause(name)) => name,
         }
     }
 
-    /// The cause with this name.
+    /// The cause with this name. One that this version does not know is what a later one writes.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    pub fn from_name(name: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|cause| cause.name() == name);
+        known.unwrap_or_else(|| Self::Other(OtherCause::of(name)))
     }
 }
 
@@ -592,6 +625,7 @@ fn reason(cause: GapCause) -> &'static str {
             "not watched: it appeared after this process first opened /dev/kfd, and the driver shows it only to              processes that start later"
         }
         GapCause::OpenFailed => "not watched: its event file cannot be opened",
+        GapCause::Other(OtherCause(name)) => name,
     }
 }
 

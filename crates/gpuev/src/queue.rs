@@ -371,8 +371,9 @@ fn write_event(block: &mut Vec<u8>, gpu: u16, facts: &EventFacts<'_>, name: &[u8
 }
 
 fn write_gap(block: &mut Vec<u8>, gpu: u16, gap: &Gap) {
-    let cause = GapCause::ALL.iter().position(|cause| *cause == gap.cause).unwrap_or(0);
-    block.extend_from_slice(&[GAP, u8::try_from(cause).unwrap_or(0)]);
+    let cause = GapCause::ALL.iter().position(|cause| *cause == gap.cause);
+    let cause = cause.and_then(|cause| u8::try_from(cause).ok()).unwrap_or(u8::MAX);
+    block.extend_from_slice(&[GAP, cause]);
     block.extend_from_slice(&gpu.to_ne_bytes());
     block.extend_from_slice(&gap.count.unwrap_or(u64::MAX).to_ne_bytes());
     block.extend_from_slice(&gap.from_boot_ns.to_ne_bytes());
@@ -430,7 +431,7 @@ fn read_gap(entry: &mut Entry<'_>, gpu: GpuId, cause: u8) -> Gap {
     let count = entry.number();
     Gap {
         gpu,
-        cause: GapCause::ALL[usize::from(cause)],
+        cause: *GapCause::ALL.get(usize::from(cause)).unwrap_or(&GapCause::from_name("unknown")),
         count: (count != u64::MAX).then_some(count),
         from_boot_ns: entry.number(),
         to_boot_ns: entry.number(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gpuev::Filter;
 use gpuev_store::export::{ExportFormat, Exporter, Written};
-use gpuev_store::{Entry, Histories, Query};
+use gpuev_store::{Histories, Query};
 
 use crate::args::{FilterArgs, HistoryArgs, PeriodArgs, ZoneArgs, no_such};
 use crate::cmd::replay::chosen;
@@ -132,11 +132,7 @@ impl Export {
         }
         let mut entries = self.history.entries(&self.query);
         while let Some(entry) = entries.next_entry()? {
-            match entry {
-                Entry::Session(recorded) => exporter.session(recorded.id, &recorded.session)?,
-                Entry::Item(_, item) => exporter.push(&item)?,
-                Entry::Note(note) => exporter.note(&note)?,
-            }
+            exporter.entry(&entry)?;
         }
         let (_out, written) = exporter.finish()?;
         Ok(written)

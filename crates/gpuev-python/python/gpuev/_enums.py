@@ -73,7 +73,7 @@ class FaultOutcome(_Name):
 
 
 class GapCause(_Name):
-    """Where events were lost, or why nothing is seen from now on."""
+    """Where events were lost, or why nothing is seen from now on. Also what a later gpuev recorded, by its name."""
 
     DRIVER_FIFO_FULL = "driver_fifo_full"
     SUBSCRIBER_SLOW = "subscriber_slow"
@@ -83,6 +83,12 @@ class GapCause(_Name):
     LOCKED = "locked"
     APPEARED_LATER = "appeared_later"
     OPEN_FAILED = "open_failed"
+
+    @classmethod
+    def _missing_(cls, value: object) -> GapCause:
+        member = str.__new__(cls, value)
+        member._name_, member._value_ = str(value).upper(), str(value)
+        return member
 
 
 class SpanType(_Name):

@@ -6,7 +6,7 @@ use std::time::Instant;
 use gpuev::time::Anchor;
 use gpuev_store::export::{ExportFormat, Exporter};
 use gpuev_store::report::Options;
-use gpuev_store::{Entry, Histories, Query, Session, Writer};
+use gpuev_store::{Histories, Query, Session, Writer};
 
 use crate::figure;
 use crate::stream::{self, Stream};
@@ -79,12 +79,7 @@ fn export(path: &Path) -> f64 {
             Exporter::new(ExportFormat::Ndjson, std::io::sink()).expect("it should begin");
         let mut entries = history.entries(&Query::new());
         while let Some(entry) = entries.next_entry().expect("the history should be readable") {
-            let written = match entry {
-                Entry::Session(recorded) => exporter.session(recorded.id, &recorded.session),
-                Entry::Item(_, item) => exporter.push(&item),
-                Entry::Note(note) => exporter.note(&note),
-            };
-            written.expect("a sink takes all");
+            exporter.entry(&entry).expect("a sink takes all");
         }
         exporter.finish().expect("a sink takes all");
     })

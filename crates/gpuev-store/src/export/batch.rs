@@ -3,8 +3,8 @@
 
 use std::io::Write;
 
-use super::Entry;
 use super::columns::{COLUMNS, Cell, Column, Kind, Row};
+use super::{Entry, Origin};
 
 /// Bytes of a column from which on a batch is full.
 const MOST_BYTES: usize = 1 << 30;
@@ -41,10 +41,9 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Appends a row, of the session with this number; whether there is room for another. There is for some
-    /// million.
-    pub fn push(&mut self, entry: &Entry, session: Option<i64>) -> bool {
-        let row = Row::of(entry.record(), session);
+    /// Appends a row; whether there is room for another. There is for some million.
+    pub fn push(&mut self, entry: &Entry, origin: &Origin) -> bool {
+        let row = Row::of(entry.record(), origin);
         for (column, data) in COLUMNS.iter().zip(&mut self.columns) {
             data.push(self.rows, (column.get)(&row), column.kind.width());
         }

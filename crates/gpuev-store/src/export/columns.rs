@@ -6,7 +6,8 @@ use gpuev::message::Escaped;
 use gpuev::span::{Direction, Span, SpanData};
 use gpuev::{Access, Bdf, Event, EventData, FaultOutcome, Gap, GpuId, Migration, UniqueId, names};
 
-use super::Record;
+use super::{Origin, Record};
+use crate::uid::Uid;
 
 /// A column.
 pub(super) struct Column {
@@ -74,6 +75,7 @@ pub(super) enum Text<'a> {
     Bytes(&'a [u8]),
     Bdf(Bdf),
     UniqueId(UniqueId),
+    Uid(Uid),
     Throttlers(u64),
     Number(i32),
     Event(&'a Event),
@@ -87,6 +89,7 @@ impl fmt::Display for Text<'_> {
             Self::Bytes(bytes) => Escaped(bytes).fmt(f),
             Self::Bdf(bdf) => bdf.fmt(f),
             Self::UniqueId(id) => id.fmt(f),
+            Self::Uid(id) => id.fmt(f),
             Self::Throttlers(bits) => {
                 let mut separator = "";
                 for name in names::throttlers(bits) {
@@ -104,19 +107,18 @@ impl fmt::Display for Text<'_> {
 
 /// A record, its line taken apart once.
 pub(super) struct Row<'a> {
-    session: Option<i64>,
+    origin: &'a Origin,
     record: Record<'a>,
     data: Option<EventData<'a>>,
 }
 
 impl<'a> Row<'a> {
-    /// `session` is the number of the session that it is of.
-    pub(super) fn of(record: Record<'a>, session: Option<i64>) -> Self {
+    pub(super) fn of(record: Record<'a>, origin: &'a Origin) -> Self {
         let data = match record {
             Record::Event(_, record) => Some(EventData::of(&record)),
             _ => None,
         };
-        Self { session, record, data }
+        Self { origin, record, data }
     }
 
     fn event(&self) -> Option<&'a Event> {
@@ -138,6 +140,12 @@ impl<'a> Row<'a> {
             Record::Span(span) => Some(span),
             _ => None,
         }
+    }
+
+    /// Its number in the session; a span has none.
+    fn item(&self) -> Option<u64> {
+        let item = self.origin.item.filter(|_| self.span().is_none());
+        item.and_then(|item| item.try_into().ok())
     }
 
     fn kind(&self) -> &'static str {
@@ -385,7 +393,7 @@ const NODE: &str = "KFD GPU id";
 pub(super) const COLUMNS: &[Column] = &[
     column("record", Kind::Name, "", |row| word(Some(row.kind()))),
     column("session", Kind::U64, "", |row| {
-        number64(row.session.and_then(|number| number.try_into().ok()))
+        number64(row.origin.session.and_then(|number| number.try_into().ok()))
     }),
     column("time", Kind::Time, "ns since 1970, UTC", |row| {
         row.unix_ns().map_or(Cell::Null, Cell::Time)
@@ -458,6 +466,11 @@ pub(super) const COLUMNS: &[Column] = &[
     column("doubtful", Kind::Bool, "", |row| flag(row.doubtful())),
     column("message", Kind::Text, "", |row| text(row.message())),
     column("raw", Kind::Text, "", |row| text(row.event().map(|event| Text::Bytes(event.raw())))),
+    column("session_id", Kind::Name, "", |row| text(row.origin.uid.map(Text::Uid))),
+    column("item", Kind::U64, "", |row| number64(row.item())),
+    column("only", Kind::Name, "", |row| {
+        text(row.origin.filter.as_deref().map(|filter| Text::Bytes(filter.as_bytes())))
+    }),
 ];
 
 const fn column(

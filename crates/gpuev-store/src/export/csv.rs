@@ -11,12 +11,11 @@ use gpuev::message::Printable;
 use gpuev::time::Rfc3339;
 
 use super::columns::{COLUMNS, Cell, Row, Text};
-use super::{Buffered, Record};
+use super::{Buffered, Origin, Record};
 
 pub(super) struct Csv<W> {
     out: Buffered<W>,
     field: String,
-    session: Option<i64>,
 }
 
 impl<W: Write> Csv<W> {
@@ -29,16 +28,11 @@ impl<W: Write> Csv<W> {
             out.text.push_str(column.name);
         }
         out.text.push_str("\r\n");
-        Self { out, field: String::new(), session: None }
+        Self { out, field: String::new() }
     }
 
-    pub(super) fn session(&mut self, number: i64) -> io::Result<()> {
-        self.session = Some(number);
-        Ok(())
-    }
-
-    pub(super) fn push(&mut self, record: Record<'_>) -> io::Result<()> {
-        let row = Row::of(record, self.session);
+    pub(super) fn push(&mut self, record: Record<'_>, origin: &Origin) -> io::Result<()> {
+        let row = Row::of(record, origin);
         for (index, column) in COLUMNS.iter().enumerate() {
             if index > 0 {
                 self.out.text.push(',');

@@ -1,12 +1,13 @@
 //! The records of a history one by one: what is exported, for who reads it himself.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use gpuev::span::Span;
 use gpuev::{Filter, Item, Result};
 
-use super::Record;
 use super::pairs::Pairs;
+use super::{Origin, Record};
 use crate::histories::Histories;
 use crate::query::Query;
 use crate::recorded::RecordedSession;
@@ -36,10 +37,11 @@ pub struct Entries {
     entries: crate::Entries<Histories>,
     wanted: Filter,
     spans: Option<Pairs>,
-    /// That of the last item.
-    session: Option<i64>,
+    /// That of the session.
+    origin: Origin,
+    recorded: Option<Arc<RecordedSession>>,
     /// What is to be given before more is read.
-    waiting: VecDeque<(i64, Entry)>,
+    waiting: VecDeque<(Origin, Entry)>,
 }
 
 impl Entries {
@@ -49,7 +51,8 @@ impl Entries {
     pub fn new(histories: Histories, query: &Query, wanted: Filter) -> Self {
         let entries = histories.into_entries(query).without_notes();
         let (spans, waiting) = (Some(Pairs::default()), VecDeque::new());
-        Self { entries, wanted, spans, session: None, waiting }
+        let origin = Origin::default();
+        Self { entries, wanted, spans, origin, recorded: None, waiting }
     }
 
     /// The facts only: events and gaps.
@@ -59,15 +62,15 @@ impl Entries {
         self
     }
 
-    /// The next entry and the number of its session; `None` at the end, and from then on.
+    /// The next entry and where it is from; `None` at the end, and from then on.
     ///
     /// # Errors
     /// Where the file cannot be read; nothing follows.
-    pub fn next_entry(&mut self) -> Result<Option<(i64, Entry)>> {
+    pub fn next_entry(&mut self) -> Result<Option<(Origin, Entry)>> {
         while self.waiting.is_empty() {
             match self.entries.next_entry()? {
-                Some(crate::Entry::Session(recorded)) => self.enter(&recorded),
-                Some(crate::Entry::Item(place, item)) => self.take(place.session, item),
+                Some(crate::Entry::Session(recorded)) => self.enter(recorded),
+                Some(crate::Entry::Item(place, item)) => self.take(place.item, item),
                 Some(crate::Entry::Note(_)) => {}
                 None => {
                     self.finish_spans();
@@ -78,40 +81,42 @@ impl Entries {
         Ok(self.waiting.pop_front())
     }
 
-    fn enter(&mut self, recorded: &RecordedSession) {
-        let before = self.session.replace(recorded.id).unwrap_or(recorded.id);
-        let Self { wanted, spans, waiting, .. } = self;
+    fn enter(&mut self, recorded: Arc<RecordedSession>) {
+        let Self { wanted, spans, waiting, origin, .. } = self;
         if let Some(spans) = spans {
-            let session = &recorded.session;
-            spans.begin(session, |span| wait(waiting, wanted, before, span));
+            spans.begin(&recorded.session, |span| wait(waiting, wanted, origin, span));
         }
+        *origin = Origin::of(recorded.id, &recorded.session, wanted);
+        self.recorded = Some(recorded);
     }
 
-    fn take(&mut self, session: i64, item: Item) {
-        let Self { wanted, spans, waiting, .. } = self;
+    fn take(&mut self, number: i64, item: Item) {
+        let Self { wanted, spans, waiting, origin, recorded, .. } = self;
         let passes = match &item {
             Item::Event(event) => wanted.passes(&event.facts(), &event.record()),
             Item::Gap(gap) => wanted.passes_gpu(gap.gpu),
         };
         let at = waiting.len();
         if let Some(spans) = spans {
-            spans.push(&item, |span| wait(waiting, wanted, session, span));
+            spans.push(&item, |span| wait(waiting, wanted, origin, span));
         }
         if passes {
-            waiting.insert(at, (session, Entry::Item(item)));
+            let item_number = recorded.as_ref().map(|recorded| recorded.number_of(number));
+            let origin = Origin { item: item_number, ..origin.clone() };
+            waiting.insert(at, (origin, Entry::Item(item)));
         }
     }
 
     fn finish_spans(&mut self) {
-        let Self { wanted, spans, waiting, session, .. } = self;
-        if let (Some(spans), Some(session)) = (spans, *session) {
-            spans.finish(|span| wait(waiting, wanted, session, span));
+        let Self { wanted, spans, waiting, origin, .. } = self;
+        if let Some(spans) = spans {
+            spans.finish(|span| wait(waiting, wanted, origin, span));
         }
     }
 }
 
-fn wait(waiting: &mut VecDeque<(i64, Entry)>, wanted: &Filter, session: i64, span: Span) {
+fn wait(waiting: &mut VecDeque<(Origin, Entry)>, wanted: &Filter, origin: &Origin, span: Span) {
     if wanted.passes_span(&span) {
-        waiting.push_back((session, Entry::Span(span)));
+        waiting.push_back((origin.clone(), Entry::Span(span)));
     }
 }

@@ -1,5 +1,6 @@
 //! Our own JSON, one object a line (`docs/event-schema.md`).
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use gpuev::Filter;
@@ -24,19 +25,36 @@ impl<W: Write> Ndjson<W> {
         self.end_line()
     }
 
-    pub(super) fn push(&mut self, record: Record<'_>) -> io::Result<()> {
+    /// `item` is its number in the session.
+    pub(super) fn push(&mut self, record: Record<'_>, item: Option<i64>) -> io::Result<()> {
         let out = &mut self.0.text;
         match record {
             Record::Event(event, record) => json::write_decoded(out, event, record),
             Record::Gap(gap) => json::write_gap(out, gap),
-            Record::Span(span) => json::write_span(out, span),
+            Record::Span(span) => {
+                json::write_span(out, span);
+                return self.end_line();
+            }
         }
+        self.number(item);
         self.end_line()
     }
 
-    pub(super) fn note(&mut self, note: &RecordedNote) -> io::Result<()> {
+    pub(super) fn note(&mut self, note: &RecordedNote, item: Option<i64>) -> io::Result<()> {
         self.0.text.push_str(&note.json);
+        self.number(item);
         self.end_line()
+    }
+
+    /// Adds the number of the item to the object that was written.
+    fn number(&mut self, item: Option<i64>) {
+        let out = &mut self.0.text;
+        if let Some(item) = item
+            && out.pop() == Some('}')
+        {
+            // Writing to memory cannot fail.
+            let _infallible = write!(out, ",\"item\":{item}}}");
+        }
     }
 
     pub(super) fn finish(self) -> io::Result<W> {

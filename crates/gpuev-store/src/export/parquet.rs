@@ -20,8 +20,8 @@ use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use super::Record;
 use super::columns::{COLUMNS, Cell, Column, Kind, Row, Text};
+use super::{Origin, Record};
 
 /// Rows that are collected before they are encoded.
 const BATCH_ROWS: usize = 8192;
@@ -34,7 +34,6 @@ pub(super) struct Parquet<W: Write + Send> {
     schema: SchemaRef,
     columns: Vec<Values>,
     rows: usize,
-    session: Option<i64>,
 }
 
 /// The values of a column, as they are collected.
@@ -60,16 +59,11 @@ impl<W: Write + Send> Parquet<W> {
             .build();
         let writer = ArrowWriter::try_new(out, Arc::clone(&schema), Some(properties));
         let columns = COLUMNS.iter().map(|column| Values::new(column.kind)).collect();
-        Ok(Self { writer: writer.map_err(as_io)?, schema, columns, rows: 0, session: None })
+        Ok(Self { writer: writer.map_err(as_io)?, schema, columns, rows: 0 })
     }
 
-    pub(super) fn session(&mut self, number: i64) -> io::Result<()> {
-        self.session = Some(number);
-        Ok(())
-    }
-
-    pub(super) fn push(&mut self, record: Record<'_>) -> io::Result<()> {
-        let row = Row::of(record, self.session);
+    pub(super) fn push(&mut self, record: Record<'_>, origin: &Origin) -> io::Result<()> {
+        let row = Row::of(record, origin);
         for (values, column) in self.columns.iter_mut().zip(COLUMNS) {
             values.push((column.get)(&row))?;
         }

@@ -14,6 +14,7 @@ mod tracks;
 
 use std::fmt::{self, Display};
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use gpuev::json::Object;
 use gpuev::message::{Escaped, Printable};
@@ -38,6 +39,7 @@ impl<W: Write> Trace<W> {
             drawn_apart: 0,
             clock: SessionClock::default(),
             last_ns: 0,
+            filter: None,
         };
         Self { page, tracks: Tracks::default(), counters: Counters::default() }
     }
@@ -45,6 +47,7 @@ impl<W: Write> Trace<W> {
     pub(super) fn push(&mut self, record: Record<'_>) -> io::Result<()> {
         let Self { page, tracks, counters } = self;
         page.clock.note(record);
+        page.say_filter(tracks, record);
         match record {
             Record::Event(event, record) => {
                 page.last_ns = page.last_ns.max(event.time.received_boot_ns);
@@ -60,7 +63,9 @@ impl<W: Write> Trace<W> {
         self.page.out.write_if_full()
     }
 
-    pub(super) fn session(&mut self) -> io::Result<()> {
+    /// `filter` is what was recorded of it, where that is not all.
+    pub(super) fn session(&mut self, filter: Option<Arc<str>>) -> io::Result<()> {
+        self.page.filter = filter;
         self.counters.finish(&mut self.page);
         self.page.clock.new_session();
         self.page.last_ns = 0;
@@ -68,7 +73,7 @@ impl<W: Write> Trace<W> {
     }
 
     pub(super) fn finish(mut self) -> io::Result<W> {
-        self.session()?;
+        self.session(None)?;
         self.page.out.text.push_str(if self.page.any { "\n]\n" } else { "[]\n" });
         self.page.out.finish()
     }
@@ -83,6 +88,8 @@ struct Page<W> {
     clock: SessionClock,
     /// The latest `CLOCK_BOOTTIME` of the session.
     last_ns: u64,
+    /// What was recorded, to be said with the first item of the session.
+    filter: Option<Arc<str>>,
 }
 
 /// How far the times of a session are from those of the first.
@@ -149,6 +156,28 @@ impl<W: Write> Page<W> {
             json.value("args", |out| {
                 let mut args = Object::nested(out);
                 rest(&mut args);
+                args.end();
+            });
+        });
+    }
+
+    /// Says what was recorded, on the track of the GPU of the first record, where that is not all.
+    fn say_filter(&mut self, tracks: &mut Tracks, record: Record<'_>) {
+        let Some(filter) = self.filter.take() else { return };
+        let (gpu, boot_ns) = match record {
+            Record::Event(event, _) => (event.gpu, Some(event.time.boot_ns)),
+            Record::Gap(gap) => (gap.gpu, Some(gap.from_boot_ns)),
+            Record::Span(span) => (span.gpu, span.time().map(|time| time.boot_ns)),
+        };
+        let track = tracks.gpu(self, gpu);
+        let at = self.clock.at(boot_ns.unwrap_or(self.last_ns));
+        self.event("i", track, |json| {
+            json.word("name", "not all is recorded");
+            json.number("ts", Micros(at));
+            json.word("s", "g");
+            json.value("args", |out| {
+                let mut args = Object::nested(out);
+                args.raw("only", &filter);
                 args.end();
             });
         });

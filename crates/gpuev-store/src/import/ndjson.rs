@@ -19,6 +19,9 @@ use crate::moment::rfc3339_ns;
 use crate::session::Session;
 use crate::uid::Uid;
 
+/// No recorder counts further; more would leave no room for the next session.
+const MOST_ITEMS: i64 = 1 << 48;
+
 #[derive(Deserialize)]
 struct Head<'a> {
     v: u64,
@@ -48,6 +51,7 @@ struct EventText<'a> {
     raw: Cow<'a, str>,
     #[serde(default)]
     doubtful: bool,
+    item: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +63,7 @@ struct GapText<'a> {
     from_boot_ns: u64,
     to_boot_ns: u64,
     time: Cow<'a, str>,
+    item: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -114,14 +119,28 @@ fn read(line: &[u8], state: &mut State) -> Read {
         ));
     }
     match &*head.record {
-        "event" => event(&parse(line)?, state).map(Item::Event).map(Meaning::Item),
-        "gap" => gap(&parse(line)?, state).map(Item::Gap).map(Meaning::Item),
+        "event" => {
+            let text = parse(line)?;
+            event(&text, state).map(|event| numbered(Item::Event(event), text.item))
+        }
+        "gap" => {
+            let text = parse(line)?;
+            gap(&text, state).map(|gap| numbered(Item::Gap(gap), text.item))
+        }
         "session" => {
             let session = session(parse(line)?)?;
             state.record(session.gpus.iter().map(|(gpu, _)| *gpu));
             Ok(Meaning::Session(Box::new(session)))
         }
         _ => Ok(Meaning::Nothing),
+    }
+}
+
+/// Numbers count from 1.
+fn numbered(item: Item, number: Option<i64>) -> Meaning {
+    match number.filter(|number| (1..=MOST_ITEMS).contains(number)) {
+        Some(number) => Meaning::Numbered(item, number),
+        None => Meaning::Item(item),
     }
 }
 
@@ -153,10 +172,9 @@ fn event(text: &EventText<'_>, state: &State) -> Result<Event, Broken> {
 }
 
 fn gap(text: &GapText<'_>, state: &State) -> Result<Gap, Broken> {
-    let cause = GapCause::from_name(&text.cause);
     Ok(Gap {
         gpu: recorded_gpu(&text.gpu, state)?,
-        cause: cause.ok_or_else(|| format!("there is no cause {:?}", text.cause))?,
+        cause: GapCause::from_name(&text.cause),
         count: text.count,
         from_boot_ns: text.from_boot_ns,
         to_boot_ns: text.to_boot_ns,

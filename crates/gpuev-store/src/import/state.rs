@@ -53,8 +53,9 @@ pub(super) struct State {
     /// Programs of which a line is certainly the driver's; without a name, the text itself.
     writers: HashSet<Option<String>>,
     held: VecDeque<Held>,
-    ready: VecDeque<(u32, Item)>,
+    ready: VecDeque<(u32, Item, Option<i64>)>,
     ready_boot: u32,
+    ready_number: Option<i64>,
     refused: VecDeque<(u64, String)>,
     line: u64,
     unknown: u64,
@@ -96,6 +97,7 @@ impl State {
             held: VecDeque::new(),
             ready: VecDeque::new(),
             ready_boot: 0,
+            ready_number: None,
             refused: VecDeque::new(),
             line: 0,
             unknown: 0,
@@ -133,15 +135,24 @@ impl State {
     }
 
     pub(super) fn next_ready(&mut self) -> Option<Item> {
-        let (boot, item) = self.ready.pop_front()?;
-        self.ready_boot = boot;
+        let (boot, item, number) = self.ready.pop_front()?;
+        (self.ready_boot, self.ready_number) = (boot, number);
         let unknown = matches!(&item, Item::Event(event) if event.event_type().is_none());
         self.unknown += u64::from(unknown);
         Some(item)
     }
 
     pub(super) fn push_ready(&mut self, item: Item) {
-        self.ready.push_back((self.boot, item));
+        self.ready.push_back((self.boot, item, None));
+    }
+
+    /// As [`push_ready`](Self::push_ready), of an item with a number in its session.
+    pub(super) fn push_numbered(&mut self, item: Item, number: i64) {
+        self.ready.push_back((self.boot, item, Some(number)));
+    }
+
+    pub(super) fn number_of_last(&self) -> Option<i64> {
+        self.ready_number
     }
 
     pub(super) fn next_refused(&mut self) -> Option<(u64, String)> {

@@ -66,7 +66,7 @@ pub fn import_history<R: BufRead>(importer: &mut Importer<R>, path: &Path) -> Re
                         none.insert(Open::begin(path, &importer.session_from(anchor_of(&item)))?)
                     }
                 };
-                open.writer.append(&item)?;
+                open.writer.append_numbered(&item, importer.item_number())?;
                 match item {
                     Item::Event(_) => imported.events += 1,
                     Item::Gap(_) => imported.gaps += 1,

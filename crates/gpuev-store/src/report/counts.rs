@@ -351,7 +351,8 @@ impl Counts {
         let top = self.options.top;
         let (thrashing, fault_hot_spots, migrations) = costs.take_memory(top);
         let mut gaps = std::mem::take(&mut self.gaps);
-        gaps.sort_by_key(|gap| GapCause::ALL.iter().position(|cause| *cause == gap.cause));
+        let known = |gap: &GapSummary| GapCause::ALL.iter().position(|cause| *cause == gap.cause);
+        gaps.sort_by_key(|gap| (known(gap).unwrap_or(usize::MAX), gap.cause.name()));
         // Only the order of the list; series of the timeline go with it.
         let order = self.order();
         let mut types = [0; TYPES];

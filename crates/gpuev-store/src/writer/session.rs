@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use gpuev::Filter;
 use gpuev::time::Anchor;
 
 use super::Writer;
@@ -27,6 +28,7 @@ impl Writer {
         self.processes = ProcessNumbers::after(last_process);
         self.gpus.clear();
         self.lists_gpus = self.is_live && !session.gpus.is_empty();
+        self.is_filtered = session.filter != Filter::new();
         self.seen = None;
         self.imported_alive = session.alive.filter(|_| !self.is_live);
         self.ages = Ages::before(&self.connection, session)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use gpuev::span::{Span, Spans};
 use gpuev::{EventType, Filter, Item, Severity, json};
-use gpuev_store::export::{Batch, ColumnData, ColumnInfo, Entries, Entry};
+use gpuev_store::export::{Batch, ColumnData, ColumnInfo, Entries, Entry, Origin};
 use gpuev_store::export::{ExportFormat, Exporter, Written, columns};
 use gpuev_store::{Histories, Query, Session};
 use serde_json::Value;
@@ -264,6 +264,7 @@ fn a_row_says_what_the_json_says() {
         for (column, cell) in rows[0].iter().zip(row) {
             let expected = match (column.as_str(), of_json(record, column)) {
                 ("session", _) => "1".to_owned(),
+                ("session_id", _) => session().uid.to_string(),
                 ("message", _) if record["record"] == "gap" => continue,
                 ("doubtful" | "across_gap", Value::Null) if record["record"] != "gap" => {
                     let absent = column == "across_gap" && record["record"] == "event";
@@ -490,7 +491,7 @@ fn value(column: &ColumnData, kind: &str, row: usize) -> String {
 }
 
 /// All entries of two sessions of the story.
-fn entries(only: Filter, spans: bool) -> Vec<(i64, Entry)> {
+fn entries(only: Filter, spans: bool) -> Vec<(Origin, Entry)> {
     let (_folder, path) = items::folder();
     items::write(&path, &story());
     items::write(&path, &story());
@@ -523,11 +524,22 @@ fn batches_of_entries_have_what_the_table_has() {
         let table = table(&only, spans);
         assert_eq!(entries.len(), table.len() - 1);
         let mut batch = Batch::default();
-        assert!(entries.iter().all(|(session, entry)| batch.push(entry, Some(*session))));
+        assert!(entries.iter().all(|(origin, entry)| batch.push(entry, origin)));
         assert_eq!(batch.rows(), entries.len());
         let data = batch.into_columns();
         assert_eq!(data.len(), columns().count());
-        for ((place, info), column) in columns().enumerate().zip(&data) {
+        // What a history knows, and a stream does not: the key of each item.
+        let keys = ["session_id", "item"];
+        for (row, (origin, entry)) in entries.iter().enumerate() {
+            let key = columns().zip(&data).filter(|(info, _)| keys.contains(&info.name));
+            let key: Vec<String> =
+                key.map(|(info, column)| value(column, info.kind, row)).collect();
+            assert_eq!(key[0], origin.uid.unwrap().to_string());
+            assert_eq!(key[1].is_empty(), matches!(entry, Entry::Span(_)), "{origin:?} {key:?}");
+        }
+        let rest = columns().enumerate().zip(&data);
+        let rest = rest.filter(|((_, info), _)| !keys.contains(&info.name));
+        for ((place, info), column) in rest {
             for (row, line) in table[1..].iter().enumerate() {
                 // A table for spreadsheets escapes more.
                 let unescaped = gpuev::message::unescape(&line[place]);

@@ -61,11 +61,7 @@ fn ndjson(histories: &Histories) -> String {
     let mut exporter = Exporter::new(ExportFormat::Ndjson, Vec::new()).unwrap();
     let mut entries = histories.entries(&Query::new());
     while let Some(entry) = entries.next_entry().unwrap() {
-        match entry {
-            Entry::Session(recorded) => exporter.session(recorded.id, &recorded.session).unwrap(),
-            Entry::Item(_, item) => exporter.push(&item).unwrap(),
-            Entry::Note(note) => exporter.note(&note).unwrap(),
-        }
+        exporter.entry(&entry).unwrap();
     }
     String::from_utf8(exporter.finish().unwrap().0).unwrap()
 }
@@ -241,6 +237,92 @@ fn files_of_all_versions_are_one_history() {
     std::fs::copy(&old, &migrated).unwrap();
     Writer::import(&migrated, &session()).unwrap().close_import().unwrap();
     assert_eq!(report(&Histories::open(&[folder.path()]).unwrap()).events, 2 * events);
+}
+
+/// A cause, a filter, an end that this version does not know: shown as they are, never an error nor something else.
+#[test]
+fn what_a_later_version_wrote_is_shown_by_its_name() {
+    let (_folder, run) = folder();
+    let items =
+        [fault(0, SECOND, 7), gap(0, 2 * SECOND, 3 * SECOND, Some(4)), fault(1, 4 * SECOND, 7)];
+    write(&run, &begun("n", 0), &items);
+    let file = rusqlite::Connection::open(&run).unwrap();
+    file.execute("UPDATE gap SET cause = 'moon_too_full'", []).unwrap();
+    let all = Histories::open_file(&run).unwrap();
+    let lines = ndjson(&all);
+    assert!(lines.contains(r#""cause":"moon_too_full","count":4"#), "{lines}");
+    let found = report(&all);
+    assert_eq!((found.events, found.lost(), found.gaps[0].cause.name()), (2, 4, "moon_too_full"));
+    assert!(found.text().contains("moon too full"), "{}", found.text());
+    // There and back, too.
+    let mut importer = gpuev_store::import::Importer::detecting(
+        "lines",
+        lines.as_bytes(),
+        gpuev_store::import::Assumed::by(Anchor { boot_ns: 0, unix_ns: 0 }),
+    );
+    let copy = run.with_file_name("copy.db");
+    gpuev_store::import::import_history(&mut importer, &copy).unwrap();
+    assert_eq!(ndjson(&Histories::open_file(&copy).unwrap()), lines);
+    // What is no name is not repeated to a terminal.
+    file.execute("UPDATE gap SET cause = char(27) || '[2J'", []).unwrap();
+    assert_eq!(report(&all).gaps[0].cause.name(), "unknown");
+    file.execute("UPDATE session SET filter = '{\"types\":[\"NEW_TYPE\"],\"when\":1}'", [])
+        .unwrap();
+    let complete = || {
+        let found = report(&Histories::open_file(&run).unwrap());
+        assert_eq!(found.left_out.by_recorder, !found.is_complete());
+        found.is_complete()
+    };
+    assert!(!complete());
+    file.execute("UPDATE session SET filter = '{\"severity\":\"apocalyptic\"}'", []).unwrap();
+    assert!(!complete());
+}
+
+/// What is exported in slices is one history again: each item has its number.
+#[test]
+fn slices_of_an_export_are_one_history_again() {
+    let (folder, run) = folder();
+    let mut session = begun("n", 0);
+    session.ended = Some(session.started);
+    write(&run, &session, &faults(0..30));
+    let whole = Histories::open_file(&run).unwrap();
+    let slice = |name: &str, query: &Query| {
+        let mut exporter = Exporter::new(ExportFormat::Ndjson, Vec::new()).unwrap();
+        let mut entries = whole.entries(query);
+        while let Some(entry) = entries.next_entry().unwrap() {
+            exporter.entry(&entry).unwrap();
+        }
+        let lines = exporter.finish().unwrap().0;
+        let assumed = gpuev_store::import::Assumed::by(Anchor { boot_ns: 0, unix_ns: 0 });
+        let mut importer = gpuev_store::import::Importer::detecting(name, &lines[..], assumed);
+        let path = folder.path().join("slices").join(name);
+        gpuev_store::import::import_history(&mut importer, &path).unwrap();
+        path
+    };
+    std::fs::create_dir(folder.path().join("slices")).unwrap();
+    let at = |second: u64| BOOTED_UNIX_NS.saturating_add_unsigned(second * SECOND);
+    let late = slice("late.db", &Query::new().from_unix_ns(at(20)));
+    slice("middle.db", &Query::new().from_unix_ns(at(5)).to_unix_ns(at(22)));
+    let lacking = |histories: &Histories| -> Vec<(i64, i64)> {
+        let recorded = histories.sessions().unwrap().remove(0);
+        recorded.not_kept.iter().map(|one| (one.first, one.last)).collect()
+    };
+    let late = Histories::open_file(&late).unwrap();
+    assert_eq!(lacking(&late), [(1, 20)]);
+    assert!(!report(&late).is_complete(), "its session began before its first item");
+    let slices = [folder.path().join("slices")];
+    let two = Histories::open(&slices).unwrap();
+    assert_eq!(read(&two, &Query::new()), [(1, (5..30).collect())]);
+    assert_eq!(lacking(&two), [(1, 5)]);
+    slice("early.db", &Query::new().to_unix_ns(at(9)));
+    let all = Histories::open(&slices).unwrap();
+    assert_eq!(read(&all, &Query::new()), [(1, (0..30).collect())]);
+    assert_eq!((lacking(&all), report(&all).events), (vec![], 30));
+    let lines = |histories: &Histories| {
+        let lines = ndjson(histories);
+        lines.lines().filter(|line| !line.contains("\"session\"")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(lines(&all), lines(&whole));
 }
 
 #[test]
