@@ -184,9 +184,9 @@ pub(crate) fn restore_event(py: Python<'_>, facts: EventTuple) -> PyResult<PyEve
 #[pyfunction]
 pub(crate) fn restore_gap(py: Python<'_>, facts: GapTuple) -> PyResult<PyGap> {
     let (gpu, cause, count, from_boot_ns, to_boot_ns, unix_ns) = facts;
-    let gap = gpu_of(gpu).and_then(|gpu| {
+    let gap = gpu_of(gpu).map(|gpu| {
         let cause = GapCause::from_name(&cause);
-        Ok(Gap { gpu, cause, count, from_boot_ns, to_boot_ns, unix_ns })
+        Gap { gpu, cause, count, from_boot_ns, to_boot_ns, unix_ns }
     });
     gap.map(PyGap).map_err(|error| raise(py, &error))
 }

@@ -180,7 +180,8 @@ impl Reading {
         if let (Some(until), Some(last)) = (until, last)
             && until > last.local
         {
-            self.add_later(last.clone(), history)?;
+            let last = last.clone();
+            self.add_later(&last, history)?;
         }
         while let Some(next) = self.sessions.front() {
             if until.is_some_and(|until| next.local > until) {
@@ -196,7 +197,7 @@ impl Reading {
     }
 
     /// Sessions of the file that began after it was looked at.
-    fn add_later(&mut self, last: Planned, history: &History) -> Result<()> {
+    fn add_later(&mut self, last: &Planned, history: &History) -> Result<()> {
         let (shift, number) = (last.shift, last.recorded.id - last.local);
         for mut recorded in history.sessions()? {
             if recorded.id > last.local {

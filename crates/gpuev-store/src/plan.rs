@@ -67,7 +67,7 @@ impl Plan {
             if !is_one {
                 recorded.id = number;
             }
-            plan.add(Arc::new(recorded), pieces);
+            plan.add(&Arc::new(recorded), pieces);
         }
         Ok(plan)
     }
@@ -92,10 +92,10 @@ impl Plan {
         self
     }
 
-    fn add(&mut self, recorded: Arc<RecordedSession>, pieces: Vec<Piece>) {
+    fn add(&mut self, recorded: &Arc<RecordedSession>, pieces: Vec<Piece>) {
         for (place, piece) in pieces.into_iter().enumerate() {
             let Piece { file, local, after, until, shift } = piece;
-            let recorded = Arc::clone(&recorded);
+            let recorded = Arc::clone(recorded);
             let planned = Planned { local, shift, begins: place == 0, recorded };
             match self.runs.last_mut() {
                 Some(run) if run.file == file && run.until == after => {

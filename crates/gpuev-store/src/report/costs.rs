@@ -267,7 +267,7 @@ impl Costs {
         let who = Who { boot, pid: span.pid.or(span.tid).unwrap_or(0), life: span.life };
         match span.data {
             SpanData::Reset { sequence, cause } => {
-                self.reset(boot, span, (sequence, cause), took_ns)
+                self.reset(boot, span, (sequence, cause), took_ns);
             }
             SpanData::PageFault { .. } => self.memory.fault(who, span),
             SpanData::Migration { .. } => self.memory.migration(who, span),

@@ -314,7 +314,7 @@ fn gpus(report: &Report) -> Section {
 fn gpu_of_host(gpu: &GpuSummary) -> String {
     match &gpu.host {
         Some(host) => format!("{} {}", Printable(host.as_bytes()), gpu_name(gpu.gpu)),
-        None => gpu_name(gpu.gpu).to_string(),
+        None => gpu_name(gpu.gpu),
     }
 }
 
