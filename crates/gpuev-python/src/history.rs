@@ -163,8 +163,9 @@ impl HistoryReport {
     }
 
     /// One HTML page with charts that needs nothing else.
-    fn html(&self) -> String {
-        self.0.html()
+    #[pyo3(signature = (utc = false))]
+    fn html(&self, utc: bool) -> String {
+        self.0.html_in(&if utc { Zone::utc() } else { Zone::local().0 })
     }
 }
 

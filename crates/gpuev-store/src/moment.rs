@@ -49,6 +49,11 @@ impl Zone {
         self.at(unix_ns).strftime(format).to_string()
     }
 
+    /// `2026-11-22 11:45:01` to the second below, beside which the zone is named.
+    pub(crate) fn clock(&self, unix_ns: i64) -> String {
+        self.at(unix_ns).strftime("%F %T").to_string()
+    }
+
     /// `2026-11-22T11:45:01.123456+01:00`, in UTC with a `Z`.
     #[must_use]
     pub fn stamp(&self, unix_ns: i64) -> String {

@@ -109,6 +109,12 @@ impl Report {
     /// One HTML page with charts that needs nothing else, in UTC.
     #[must_use]
     pub fn html(&self) -> String {
-        html::Page(self).to_string()
+        self.html_in(&Zone::utc())
+    }
+
+    /// As [`html`](Self::html), in this zone, which it names.
+    #[must_use]
+    pub fn html_in(&self, zone: &Zone) -> String {
+        html::Page(self, zone).to_string()
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ReportArgs) -> Outcome {
     let query = query.filter(filter(&args.filter, gpus));
     let report = history.report(&query, options)?;
     if let Some(path) = &args.html {
-        write_page(path, &report.html())?;
+        write_page(path, &report.html_in(&zone))?;
     }
     let text = match (args.json, &args.html) {
         (true, _) => report.json() + "\n",

@@ -69,6 +69,27 @@ fn what_is_copied_from_an_output_is_understood() {
 }
 
 #[test]
+fn a_page_is_in_the_zone_that_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.db");
+    record(&path, "sim:mixed,count=200,rate=5000,seed=7");
+    let page = folder.path().join("page.html");
+    let page_of = |args: &[&str]| {
+        let all = ["report", path.to_str().unwrap(), "--html", page.to_str().unwrap()];
+        let mut command = command([&all[..], args].concat());
+        ended(command.env("TZ", "Asia/Kolkata")).good();
+        std::fs::read_to_string(&page).unwrap()
+    };
+    let local = page_of(&[]);
+    assert!(
+        local.contains("Times are +05:30 (Asia/Kolkata).") && !local.contains("UTC"),
+        "{local}"
+    );
+    let utc = page_of(&["--utc"]);
+    assert!(utc.contains("Times are UTC.") && !utc.contains("Kolkata"));
+}
+
+#[test]
 fn a_report_fits_the_terminal_and_says_what_it_leaves_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.db");

@@ -126,9 +126,9 @@ class Report:
         """For people, in lines of at most `width` characters, in local time or UTC."""
         return self._report.text(width, utc)
 
-    def html(self) -> str:
-        """One HTML page with charts that needs nothing else, in UTC."""
-        return self._report.html()
+    def html(self, *, utc: bool = False) -> str:
+        """One HTML page with charts that needs nothing else, in local time or UTC."""
+        return self._report.html(utc)
 
     def __str__(self) -> str:
         return self.text()

@@ -5,10 +5,11 @@ use std::fmt::{self, Display, Write};
 use gpuev::{EventType, Severity};
 
 use super::document::severity;
-use super::format::{Count, Length, Moment};
+use super::format::{Count, Length};
 use super::html::Html;
 use super::summary::type_name;
 use super::timeline::Timeline;
+use crate::moment::Zone;
 
 /// At most `length` sums of as many neighbours each.
 pub(super) fn resampled(counts: &[u64], length: usize) -> Vec<u64> {
@@ -57,11 +58,11 @@ const LEFT: usize = 56;
 const WIDTH: usize = 960;
 
 /// Events over time, by severity, with gaps marked.
-pub(super) struct EventsOverTime<'a>(pub(super) &'a Timeline);
+pub(super) struct EventsOverTime<'a>(pub(super) &'a Timeline, pub(super) &'a Zone);
 
 impl Display for EventsOverTime<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let timeline = self.0;
+        let Self(timeline, zone) = *self;
         let Some(from) = timeline.from_unix_ns() else { return Ok(()) };
         let layers =
             [Severity::Info, Severity::Warning].map(|one| (one, of_severity(timeline, one)));
@@ -82,7 +83,7 @@ impl Display for EventsOverTime<'_> {
             if *total == 0 && gaps == 0 && critical[place] == 0 {
                 continue;
             }
-            write!(f, "<g><title>{}</title>", Html(&told(timeline, place, at)))?;
+            write!(f, "<g><title>{}</title>", Html(&told(timeline, zone, place, at)))?;
             if gaps > 0 {
                 rect(f, "gap", bar, (TOP, PLOT - TOP))?;
             }
@@ -100,7 +101,7 @@ impl Display for EventsOverTime<'_> {
             }
             f.write_str("</g>")?;
         }
-        times(f, timeline, from)?;
+        times(f, timeline, zone, from)?;
         f.write_str("</svg>")
     }
 }
@@ -140,8 +141,8 @@ fn of_severity(timeline: &Timeline, wanted: Severity) -> Vec<u64> {
 }
 
 /// What a bar stands for, in words.
-fn told(timeline: &Timeline, place: usize, at: i64) -> String {
-    let mut text = format!("{} UTC", Moment(at));
+fn told(timeline: &Timeline, zone: &Zone, place: usize, at: i64) -> String {
+    let mut text = zone.clock(at) + " " + &zone.name_at(at);
     let types = EventType::ALL.into_iter().map(Some).chain([None]);
     for event_type in types {
         let count = timeline.of_type(event_type)[place];
@@ -177,15 +178,17 @@ fn axis(f: &mut fmt::Formatter<'_>, most: u64) -> fmt::Result {
     Ok(())
 }
 
-fn times(f: &mut fmt::Formatter<'_>, timeline: &Timeline, from: i64) -> fmt::Result {
+fn times(f: &mut fmt::Formatter<'_>, timeline: &Timeline, zone: &Zone, from: i64) -> fmt::Result {
     let to = timeline.bucket_unix_ns(timeline.len());
     let y = PLOT + 18;
-    write!(f, "<text x=\"{LEFT}\" y=\"{y}\">{}</text>", Moment(from))?;
+    write!(f, "<text x=\"{LEFT}\" y=\"{y}\">{}</text>", zone.clock(from))?;
     let width = Length(timeline.width_ns().unsigned_abs());
     write!(
         f,
         "<text x=\"{}\" y=\"{y}\" text-anchor=\"middle\">{width} a bar</text>",
         (WIDTH + LEFT) / 2
     )?;
-    write!(f, "<text x=\"{WIDTH}\" y=\"{y}\" text-anchor=\"end\">{} UTC</text>", Moment(to))
+    let (to, name) = (zone.clock(to), zone.name_at(to));
+    let name = Html(&name);
+    write!(f, "<text x=\"{WIDTH}\" y=\"{y}\" text-anchor=\"end\">{to} {name}</text>")
 }

@@ -1,5 +1,7 @@
 //! What is counted, event by event, whatever came before.
 
+use std::collections::HashMap;
+
 use gpuev::{
     Comm, EventData, EventFacts, EventType, Filter, Gap, GapCause, GpuId, Life, Lives, Record,
 };
@@ -36,6 +38,9 @@ pub(super) struct Counts {
     left_out: LeftOut,
     not_kept: bool,
     observed_ns: u64,
+    /// By boot, until when its sources watched, and whether one began before.
+    watched_until_ns: HashMap<u32, u64>,
+    overlapping: bool,
     present: Option<Present>,
     /// Stretches of the source of which nothing is kept.
     source_not_kept: Vec<(u64, u64)>,
@@ -133,6 +138,8 @@ impl Counts {
             left_out,
             not_kept: false,
             observed_ns: 0,
+            watched_until_ns: HashMap::new(),
+            overlapping: false,
             present: None,
             source_not_kept: Vec::new(),
             current: Current::default(),
@@ -158,6 +165,7 @@ impl Counts {
         self.lives.begin(boot);
         self.machine = self.machines.begin(boot, source.host.as_deref());
         self.present = Some(Present::of(source));
+        self.note_overlap(boot, source);
         self.source_not_kept.clone_from(&source.not_kept);
         if source.filter != Filter::new() {
             self.left_out.add(&source.filter);
@@ -180,6 +188,14 @@ impl Counts {
         if self.sources.len() < MOST_SOURCES {
             self.sources.push(source.clone());
         }
+    }
+
+    /// Sources of one boot that are known to have watched at one time.
+    fn note_overlap(&mut self, boot: u32, source: &Source) {
+        let (Some(from_ns), Some(to_ns)) = (source.from_boot_ns, source.to_boot_ns) else { return };
+        let until_ns = self.watched_until_ns.entry(boot).or_insert(0);
+        self.overlapping |= from_ns < *until_ns && from_ns < to_ns;
+        *until_ns = to_ns.max(*until_ns);
     }
 
     /// The source goes on at least until then.
@@ -368,6 +384,7 @@ impl Counts {
             left_out: self.left_out,
             not_kept: self.not_kept,
             log_missing: false,
+            overlapping: self.overlapping,
             unreadable: Vec::new(),
             events: types.iter().sum(),
             doubtful: self.doubtful,

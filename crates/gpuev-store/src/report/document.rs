@@ -150,6 +150,11 @@ pub(super) fn warnings(report: &Report) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if report.overlapping {
+        let text = "Recorders watched one machine at the same time (see Sources). What several of them recorded is \
+            counted as often, and so is the time.";
+        warnings.push(text.to_owned());
+    }
     for why in &report.unreadable {
         warnings.push(format!("A file is left out: {}", Printable(why.as_bytes())));
     }

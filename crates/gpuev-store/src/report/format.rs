@@ -4,7 +4,6 @@ use std::fmt;
 
 use gpuev::Comm;
 use gpuev::message::Printable;
-use gpuev::time::Rfc3339;
 
 use super::summary::Who;
 
@@ -81,17 +80,6 @@ impl fmt::Display for Bytes {
             }
         }
         write!(f, "{} B", self.0)
-    }
-}
-
-/// `2026-11-22 11:45:01`, in UTC.
-pub(super) struct Moment(pub(super) i64);
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = Rfc3339(self.0).to_string();
-        let seconds = text.split('.').next().unwrap_or(&text);
-        f.write_str(&seconds.replacen('T', " ", 1))
     }
 }
 
@@ -220,6 +208,5 @@ mod tests {
         let some = [(0, false), (3, false), (0, true)];
         let some = some.map(|(count, is_all)| AtLeast { count, is_all }.to_string());
         assert_eq!(some, ["-", "≥ 3", "0"]);
-        assert_eq!(Moment(-1).to_string(), "1969-12-31 23:59:59");
     }
 }

@@ -29,12 +29,12 @@ impl Display for Html<'_> {
 }
 
 /// See [`Report::html`].
-pub(super) struct Page<'a>(pub(super) &'a Report);
+pub(super) struct Page<'a>(pub(super) &'a Report, pub(super) &'a Zone);
 
 impl Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let report = self.0;
-        let (when, much) = headline(report, &Zone::utc());
+        let Self(report, zone) = *self;
+        let (when, much) = headline(report, zone);
         // Should a name ever get past the escaping, the browser still runs and fetches nothing.
         f.write_str(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -51,12 +51,13 @@ impl Display for Page<'_> {
         write_tiles(f, report)?;
         if !report.timeline.is_empty() {
             writeln!(f, "<section>\n<h2>Events over time</h2>\n{LEGEND}")?;
-            writeln!(f, "{}\n</section>", EventsOverTime(&report.timeline))?;
+            writeln!(f, "{}\n</section>", EventsOverTime(&report.timeline, zone))?;
         }
-        sections(report).iter().try_for_each(|section| write_section(f, section))?;
+        sections(report).iter().try_for_each(|section| write_section(f, section, zone))?;
         writeln!(
             f,
-            "<footer>Times are UTC. Written by gpuev {}.</footer>",
+            "<footer>Times are {}. Written by gpuev {}.</footer>",
+            Html(&zone.name_at(report.last_unix_ns.unwrap_or(0))),
             env!("CARGO_PKG_VERSION")
         )?;
         f.write_str("</body>\n</html>\n")
@@ -93,7 +94,7 @@ fn write_tiles(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     f.write_str("</div>\n")
 }
 
-fn write_section(f: &mut fmt::Formatter<'_>, section: &Section) -> fmt::Result {
+fn write_section(f: &mut fmt::Formatter<'_>, section: &Section, zone: &Zone) -> fmt::Result {
     writeln!(f, "<section>\n<h2>{}</h2>\n<div class=\"wide\"><table>\n<tr>", Html(section.title))?;
     let first = section.rows.first().map_or(&[][..], Vec::as_slice);
     for (column, cell) in section.columns.iter().zip(first) {
@@ -102,7 +103,7 @@ fn write_section(f: &mut fmt::Formatter<'_>, section: &Section) -> fmt::Result {
     writeln!(f, "</tr>")?;
     for row in &section.rows {
         write!(f, "<tr>")?;
-        row.iter().try_for_each(|cell| write_cell(f, cell))?;
+        row.iter().try_for_each(|cell| write_cell(f, cell, zone))?;
         writeln!(f, "</tr>")?;
     }
     writeln!(f, "</table></div>")?;
@@ -120,12 +121,12 @@ fn class(cell: &Cell) -> &'static str {
     }
 }
 
-fn write_cell(f: &mut fmt::Formatter<'_>, cell: &Cell) -> fmt::Result {
+fn write_cell(f: &mut fmt::Formatter<'_>, cell: &Cell, zone: &Zone) -> fmt::Result {
     write!(f, "<td{}>", class(cell))?;
     match cell {
         Cell::Text(text) | Cell::Number(text) => write!(f, "{}", Html(text))?,
         Cell::Moment(at) => match at {
-            Some(at) => f.write_str(&Zone::utc().second(*at))?,
+            Some(at) => f.write_str(&zone.second(*at))?,
             None => f.write_str("-")?,
         },
         Cell::Spark(counts) => write!(f, "{}", SparkLine(counts))?,

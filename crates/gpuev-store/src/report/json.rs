@@ -25,6 +25,9 @@ pub(super) fn write(out: &mut String, report: &Report) {
     json.raw("complete", boolean(report.is_complete()));
     json.raw("not_kept", boolean(report.not_kept));
     json.raw("log_missing", boolean(report.log_missing));
+    if report.overlapping {
+        json.raw("overlapping", "true");
+    }
     if !report.unreadable.is_empty() {
         let escaped = report.unreadable.iter().map(|why| Escaped(why.as_bytes()).to_string());
         json.raw("unreadable", &serde_json::json!(escaped.collect::<Vec<_>>()).to_string());

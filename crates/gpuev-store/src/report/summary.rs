@@ -24,6 +24,8 @@ pub struct Report {
     pub left_out: LeftOut,
     /// Of a source that its recorder did not end, and whose log is not beside the file: it may lack the last items.
     pub log_missing: bool,
+    /// Two recorders watched one machine at the same time: what both recorded is counted twice.
+    pub overlapping: bool,
     /// Files that cannot be read: the report is of the others.
     pub unreadable: Vec<String>,
     /// How many events.

@@ -81,6 +81,57 @@ LEFT JOIN event_type ON event_type.id = event.type
 LEFT JOIN source ON source.id = event.source
 LEFT JOIN process ON process.id = event.process;
 
+-- Of a partition, what is known of the whole GPU only.
+DROP VIEW health;
+
+CREATE VIEW health AS
+SELECT
+    note.id,
+    strftime('%Y-%m-%dT%H:%M:%S', note.unix_ns / 1000000000, 'unixepoch')
+        || printf('.%09dZ', note.unix_ns % 1000000000) AS time,
+    note.unix_ns,
+    note.boot_ns,
+    gpu.gpu_index, gpu.bdf, gpu.unique_id, gpu.partition_id,
+    note.record,
+    note.event,
+    (SELECT json_extract(value, '$.millidegrees')
+        FROM json_each(note.json, '$.health' || CASE
+            WHEN json_extract(note.json, '$.health.whole_gpu') IS NULL THEN ''
+            ELSE '.whole_gpu' END || '.temperatures')
+        WHERE json_extract(value, '$.sensor') = 'edge') AS edge_millidegrees,
+    (SELECT json_extract(value, '$.millidegrees')
+        FROM json_each(note.json, '$.health' || CASE
+            WHEN json_extract(note.json, '$.health.whole_gpu') IS NULL THEN ''
+            ELSE '.whole_gpu' END || '.temperatures')
+        WHERE json_extract(value, '$.sensor') = 'junction') AS junction_millidegrees,
+    (SELECT json_extract(value, '$.millidegrees')
+        FROM json_each(note.json, '$.health' || CASE
+            WHEN json_extract(note.json, '$.health.whole_gpu') IS NULL THEN ''
+            ELSE '.whole_gpu' END || '.temperatures')
+        WHERE json_extract(value, '$.sensor') = 'memory') AS memory_millidegrees,
+    coalesce(json_extract(note.json, '$.health.power_microwatts'),
+        json_extract(note.json, '$.health.whole_gpu.power_microwatts')) AS power_microwatts,
+    coalesce(json_extract(note.json, '$.health.power_cap_microwatts'),
+        json_extract(note.json, '$.health.whole_gpu.power_cap_microwatts')) AS power_cap_microwatts,
+    coalesce(json_extract(note.json, '$.health.gfx_busy_percent'),
+        json_extract(note.json, '$.health.whole_gpu.gfx_busy_percent')) AS gfx_busy_percent,
+    coalesce(json_extract(note.json, '$.health.memory_busy_percent'),
+        json_extract(note.json, '$.health.whole_gpu.memory_busy_percent')) AS memory_busy_percent,
+    coalesce(json_extract(note.json, '$.health.vram_used'),
+        json_extract(note.json, '$.health.whole_gpu.vram_used')) AS vram_used,
+    coalesce(json_extract(note.json, '$.health.vram_total'),
+        json_extract(note.json, '$.health.whole_gpu.vram_total')) AS vram_total,
+    coalesce(nullif(json_extract(note.json, '$.health.ras'), '[]'),
+        json_extract(note.json, '$.health.whole_gpu.ras'),
+        json_extract(note.json, '$.health.ras')) AS ras,
+    coalesce(json_extract(note.json, '$.health.retired_pages'),
+        json_extract(note.json, '$.health.whole_gpu.retired_pages')) AS retired_pages,
+    session.host, session.boot_id
+FROM note
+JOIN gpu ON gpu.id = note.gpu
+JOIN session ON session.id = gpu.session
+WHERE json_extract(note.json, '$.health') IS NOT NULL;
+
 CREATE VIEW blind AS
 SELECT gap.id, gpu.session, gpu.bdf, gpu.partition_id, source.name AS source, gap.cause,
     gap.from_boot_ns, gap.to_boot_ns

@@ -190,6 +190,25 @@ fn gpus_at_one_address_are_as_many_as_machines() {
     assert!(report.json().contains(r#""gpus":[{"host":"n1","gpu":"#), "{}", report.json());
 }
 
+/// What both recorded cannot be told from what happened twice: the report says so.
+#[test]
+fn recorders_at_the_same_time_on_one_machine_are_told() {
+    let (folder, _) = folder();
+    for (name, host, seconds) in [("a", "n1", 0..20), ("b", "n1", 10..30), ("c", "n2", 0..9)] {
+        let path = folder.path().join(format!("{name}.db"));
+        write(&path, &begun(host, seconds.start), &faults(seconds));
+    }
+    let paths = |names: &[&str]| -> Vec<PathBuf> {
+        names.iter().map(|name| folder.path().join(format!("{name}.db"))).collect()
+    };
+    let of = |names: &[&str]| report(&Histories::open(&paths(names)).unwrap());
+    assert!(of(&["a", "b", "c"]).overlapping && of(&["b", "a"]).overlapping);
+    assert!(!of(&["a", "c"]).overlapping && !of(&["b"]).overlapping, "other machines");
+    let told = of(&["a", "b"]);
+    assert!(told.text().contains("watched one machine at the same time"), "{}", told.text());
+    assert!(told.json().contains(r#""overlapping":true"#));
+}
+
 #[test]
 fn a_folder_is_read_though_some_of_it_is_not_and_the_report_says_so() {
     let (folder, run) = folder();

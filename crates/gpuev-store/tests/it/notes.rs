@@ -66,6 +66,31 @@ fn a_note_names_the_event_that_it_was_taken_for() {
     assert_eq!(row, (93_000, 7, 40));
 }
 
+/// What a partition shares with the others of its GPU is told of the whole GPU only.
+#[test]
+fn the_view_of_health_has_what_a_partition_shares_with_its_gpu() {
+    let (_folder, path) = folder();
+    let mut writer = Writer::open(&path, &session()).unwrap();
+    let mut partition = note(1_000, None);
+    partition.json = r#"{"v":1,"record":"health","boot_ns":1000,"health":{"temperatures":[],"power_microwatts":null,
+        "vram_used":5,"ras":[],"whole_gpu":{"temperatures":[{"sensor":"junction","millidegrees":71000}],
+        "power_microwatts":9,"vram_used":50,"ras":[{"block":"umc","correctable":3}]}}}"#
+        .to_owned();
+    writer.append_note(&partition).unwrap();
+    writer.append_note(&note(2_000, None)).unwrap();
+    writer.close_import().unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let select =
+        "SELECT junction_millidegrees, power_microwatts, vram_used, ras FROM health ORDER BY id";
+    let mut select = connection.prepare(select).unwrap();
+    type Told = (Option<i64>, Option<i64>, Option<i64>, Option<String>);
+    let told = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+    let told: Vec<Told> = told.unwrap().map(Result::unwrap).collect();
+    let ras = r#"[{"block":"umc","correctable":3}]"#.to_owned();
+    assert_eq!(told[0], (Some(71_000), Some(9), Some(5), Some(ras)));
+    assert_eq!(told[1], (Some(93_000), Some(7), None, None));
+}
+
 #[test]
 fn a_batch_of_notes_alone_is_a_batch() {
     let (_folder, path) = folder();
