@@ -159,9 +159,18 @@ impl Writer {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn next_session(&mut self, session: &Session) -> Result<()> {
+        self.next_session_after(None, session)
+    }
+
+    /// As [`next_session`](Self::next_session), where it is known when the one before ended.
+    pub(crate) fn next_session_after(
+        &mut self,
+        ended: Option<Anchor>,
+        session: &Session,
+    ) -> Result<()> {
         self.commit()?;
         self.guard("begin a session in", |writer| {
-            writer.close_session(None)?;
+            writer.close_session(ended)?;
             writer.begin_session(session)
         })
     }

@@ -70,6 +70,31 @@ fn what_would_have_fired_on_a_recording_is_shown() {
     assert_eq!(none.out, "");
 }
 
+/// In a later boot the clock begins anew: what fires there by itself fires behind another boot, too.
+#[test]
+fn alerts_fire_in_each_boot_of_a_recording() {
+    const FIRST: &str = "2026-11-22T11:45:00Z 0000:03:00.0 9 90000000000000 -7 1 0
+2026-11-22T11:45:02Z 0000:03:00.0 1 7:python3
+";
+    const SECOND: &str = "2026-11-22T13:00:00Z 0000:03:00.0 9 10000000000 -7 1 0
+2026-11-22T13:00:05Z 0000:03:00.0 1 7:python3
+2026-11-22T13:30:06Z 0000:03:00.0 9 1816000000000 -8 1 0
+2026-11-22T13:30:07Z 0000:03:00.0 1 8:python3
+";
+    let folder = tempfile::tempdir().unwrap();
+    let fired = |name: &str, lines: &str| {
+        let [log, db] = ["log", "db"].map(|ending| folder.path().join(format!("{name}.{ending}")));
+        std::fs::write(&log, lines).unwrap();
+        let [log, db] = [&log, &db].map(|path| path.to_str().unwrap());
+        run(["import", log, "-o", db]).good();
+        let told = run(["rules", "test", db, "--utc"]).good().out;
+        told.lines().filter(|line| line.contains("vm-fault  fires")).count()
+    };
+    let [first, second] = [fired("first", FIRST), fired("second", SECOND)];
+    assert!(first > 0 && second > 0);
+    assert_eq!(fired("both", &format!("{FIRST}{SECOND}")), first + second);
+}
+
 /// Thresholds for each job: two jobs whose processes have one name are two, as they were live.
 #[test]
 fn a_recording_knows_whose_job_it_was() {

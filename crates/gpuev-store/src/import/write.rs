@@ -43,30 +43,33 @@ pub fn import_history<R: BufRead>(importer: &mut Importer<R>, path: &Path) -> Re
     let mut history: Option<Open> = None;
     let mut boots = Some(Boots::default());
     let mut boot = 0;
+    // The next item is of another session than the one before.
+    let mut is_over = true;
     while let Some(entry) = importer.next_entry()? {
         match entry {
             Entry::Session(session) => {
                 // The text itself says where they begin.
                 boots = None;
-                close(history.take())?;
+                is_over = false;
                 imported.sessions += 1;
                 imported.told_sessions = true;
-                history = Some(Open::begin(path, &session)?);
+                history = Some(Open::begin(history.take(), path, &session)?);
             }
             Entry::Item(item) => {
-                let another = boots.as_mut().is_some_and(|boots| boots.has_begun(anchor_of(&item)));
-                if another || boot != importer.boot() {
-                    boot = importer.boot();
-                    close(history.take())?;
-                }
-                let open = match &mut history {
-                    Some(open) => open,
-                    none => {
+                is_over |= boots.as_mut().is_some_and(|boots| boots.has_begun(anchor_of(&item)));
+                is_over |= boot != importer.boot();
+                boot = importer.boot();
+                let mut open = match history.take() {
+                    Some(open) if !is_over => open,
+                    before => {
+                        is_over = false;
                         imported.sessions += 1;
-                        none.insert(Open::begin(path, &importer.session_from(anchor_of(&item)))?)
+                        let session = importer.session_from(anchor_of(&item));
+                        Open::begin(before, path, &session)?
                     }
                 };
                 open.writer.append_numbered(&item, importer.item_number())?;
+                history = Some(open);
                 match item {
                     Item::Event(_) => imported.events += 1,
                     Item::Gap(_) => imported.gaps += 1,
@@ -79,15 +82,11 @@ pub fn import_history<R: BufRead>(importer: &mut Importer<R>, path: &Path) -> Re
         // A history of nothing is one too.
         None => {
             imported.sessions += 1;
-            Open::begin(path, &Session::unknown(Anchor::now()))?
+            Open::begin(None, path, &Session::unknown(Anchor::now()))?
         }
     };
     open.close()?;
     Ok(imported)
-}
-
-fn close(session: Option<Open>) -> Result<()> {
-    session.map_or(Ok(()), Open::close)
 }
 
 /// A session that is written.
@@ -97,8 +96,16 @@ struct Open {
 }
 
 impl Open {
-    fn begin(path: &Path, session: &Session) -> Result<Self> {
-        Ok(Self { writer: Writer::import(path, session)?, ended: session.ended })
+    /// Begins a session, after the one before where there is one.
+    fn begin(before: Option<Self>, path: &Path, session: &Session) -> Result<Self> {
+        let writer = match before {
+            Some(Self { mut writer, ended }) => {
+                writer.next_session_after(ended, session)?;
+                writer
+            }
+            None => Writer::import(path, session)?,
+        };
+        Ok(Self { writer, ended: session.ended })
     }
 
     fn close(mut self) -> Result<()> {
