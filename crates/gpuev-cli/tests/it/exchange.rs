@@ -82,7 +82,14 @@ fn what_was_exported_is_imported_to_the_same() {
     assert_eq!(records(&all, "session").count(), 1);
     let replayed = place.run(&["replay", "run.db", "--json"]).good();
     let facts = place.run(&["export", "run.db", "--no-spans"]).good().out;
-    assert_eq!(facts.split_once('\n').unwrap().1, replayed.out);
+    // A replay shows what `watch` showed; only the history knows the number of an item in its session.
+    let mut next = 0;
+    let mut unnumbered = |line: &str| {
+        next += 1;
+        line.replace(&format!(",\"item\":{next}}}"), "}") + "\n"
+    };
+    let facts: String = facts.lines().skip(1).map(&mut unnumbered).collect();
+    assert_eq!(facts, replayed.out);
 
     let mut import = command(["import", "-", "-o", "copy.db"]);
     import.current_dir(&place.0).stdin(Stdio::piped()).stderr(Stdio::piped());
@@ -298,7 +305,7 @@ fn gaps_unknown_events_and_odd_bytes_are_in_every_format() {
     let span = records(&all, "span").next().unwrap();
     assert_eq!((&span["outcome"], &span["duration_ns"]), (&"migrated".into(), &1000.into()));
     let csv = place.run(&["export", "odd.db", "--format", "csv"]).good().out;
-    for part in [",1 1092:\\xff\\xfe\r\n", ",ff of a later kernel\r\n", "driver_fifo_full"] {
+    for part in [",1 1092:\\xff\\xfe,", ",ff of a later kernel,", "driver_fifo_full"] {
         assert!(csv.contains(part), "{part:?}: {csv}");
     }
     let trace = place.run(&["export", "odd.db", "--format", "trace"]).good().out;
