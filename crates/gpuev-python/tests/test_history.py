@@ -277,3 +277,23 @@ def test_sessions_notes_and_report(recorded, replayed, tmp_path):
     assert max(map(len, report.text(width=80).splitlines())) <= 80
     assert " UTC" in report.text(utc=True).splitlines()[0]
     assert report.html().endswith("</html>\n")
+
+
+def test_several_files_and_folders_are_one_history(recorded, tmp_path):
+    alone = gpuev.read_history(recorded)
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(recorded.read_bytes())
+    whole = list(alone)
+    both = gpuev.read_history([recorded, tmp_path])
+    assert both.paths == [str(recorded), str(tmp_path)] and both.path.endswith(str(tmp_path))
+    assert len(list(both)) == len(whole) and both.sessions() == alone.sessions()
+    assert both.unreadable == {}
+    assert both.report().to_dict()["events"] == alone.report().to_dict()["events"]
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"nothing of the kind")
+    folder = gpuev.read_history(tmp_path)
+    assert len(list(folder)) == len(whole)
+    assert list(folder.unreadable) == [str(broken)]
+    assert folder.report().to_dict()["complete"] is False
+    with pytest.raises(gpuev.InvalidInputError):
+        gpuev.read_history([recorded, broken])
