@@ -239,8 +239,8 @@ pub fn decode(line: &[u8]) -> Record<'_> {
         9 => cursor.queue_eviction(),
         10 => cursor.queue_restore(),
         11 => cursor.unmap_from_gpu(),
-        12 => cursor.process().map(Fields::ProcessStart),
-        13 => cursor.process().map(Fields::ProcessEnd),
+        12 => cursor.task(b" ").map(Fields::ProcessStart),
+        13 => cursor.task(b" ").map(Fields::ProcessEnd),
         _ => None,
     };
     match fields {
@@ -323,6 +323,10 @@ const FIRST_FREE_ID: u32 = 12;
 /// `PID_MAX_LIMIT`: no process of any kernel has a larger number.
 const LARGEST_PID: u32 = 1 << 22;
 
+fn is_pid(number: &u32) -> bool {
+    *number <= LARGEST_PID
+}
+
 /// The value of a lower-case hex digit; 255 for any other byte.
 const HEX_DIGITS: [u8; 256] = {
     let mut values = [u8::MAX; 256];
@@ -355,15 +359,13 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn vm_fault(&mut self) -> Option<Fields<'a>> {
-        let pid = self.hex_u32()?;
-        self.expect(b":")?;
-        Some(Fields::VmFault(Task { pid, name: self.take_rest() }))
+        self.task(b":").map(Fields::VmFault)
     }
 
-    fn process(&mut self) -> Option<Task<'a>> {
-        // A larger number is a time: another event once had this number.
-        let pid = self.hex_u32().filter(|pid| *pid <= LARGEST_PID)?;
-        self.expect(b" ")?;
+    /// `PID:NAME` or `PID NAME`. A larger number is no pid: another event once had the number 12, and its time here.
+    fn task(&mut self, between: &[u8; 1]) -> Option<Task<'a>> {
+        let pid = self.hex_u32().filter(is_pid)?;
+        self.expect(between)?;
         Some(Task { pid, name: self.take_rest() })
     }
 
@@ -474,7 +476,7 @@ impl<'a> Cursor<'a> {
     fn stamp(&mut self) -> Option<Stamp> {
         let boot_ns = self.decimal()?;
         self.expect(b" -")?;
-        let pid = u32::try_from(self.decimal()?).ok()?;
+        let pid = u32::try_from(self.decimal()?).ok().filter(is_pid)?;
         self.expect(b" ")?;
         Some(Stamp { boot_ns, pid })
     }

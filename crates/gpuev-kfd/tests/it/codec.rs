@@ -75,6 +75,27 @@ fn every_variant_of_every_event() {
 }
 
 #[test]
+fn a_number_that_no_kernel_gives_a_thread_is_no_pid() {
+    let lines: [fn(u32) -> String; 10] = [
+        |pid| format!("1 {pid:x}:python3"),
+        |pid| format!("5 1 -{pid} @7f0f15200(2c02) 0->1ea0 ffffffff:0 1"),
+        |pid| format!("6 1 -{pid} @7f0f15200(2c02) 0->1ea0 1"),
+        |pid| format!("7 1 -{pid} @7fff00000(64) W"),
+        |pid| format!("8 1 -{pid} @7fff00000(64) M"),
+        |pid| format!("9 1 -{pid} 64 3"),
+        |pid| format!("a 1 -{pid} 64 R"),
+        |pid| format!("b 1 -{pid} @7fff00000(64) 64 3"),
+        |pid| format!("c {pid:x} python3"),
+        |pid| format!("d {pid:x} python3"),
+    ];
+    for line in lines {
+        let (largest, larger) = (line(1 << 22), line((1 << 22) + 1));
+        assert!(decode(largest.as_bytes()).event_type().is_some(), "{largest}");
+        assert_eq!(decode(larger.as_bytes()).event_type(), None, "{larger}");
+    }
+}
+
+#[test]
 fn what_may_be_a_count_of_dropped_events_is_an_unknown_event() {
     for (line, id, boot_ns) in [
         (&b"e 40507688414784 -156893 5"[..], 14, 40_507_688_414_784),
@@ -179,8 +200,13 @@ fn triggers_and_causes_have_names() {
     assert_eq!(names::reset_cause(b""), None);
 }
 
+/// Any number that a kernel can give a thread.
+fn pid() -> std::ops::RangeInclusive<u32> {
+    0..=1 << 22
+}
+
 fn stamp() -> impl Strategy<Value = Stamp> {
-    (any::<u64>(), any::<u32>()).prop_map(|(boot_ns, pid)| Stamp { boot_ns, pid })
+    (any::<u64>(), pid()).prop_map(|(boot_ns, pid)| Stamp { boot_ns, pid })
 }
 
 fn migration() -> impl Strategy<Value = Migration> {
@@ -204,12 +230,11 @@ pub(crate) fn record() -> impl Strategy<Value = Record<'static>> {
         b" lead",
         b"3 1 HWS",
     ]);
-    let process = (0..=1_u32 << 22, text.clone()).prop_map(|(pid, name)| Task { pid, name });
-    let task = (any::<u32>(), text.clone()).prop_map(|(pid, name)| Task { pid, name });
+    let task = (pid(), text.clone()).prop_map(|(pid, name)| Task { pid, name });
     let reset = (any::<u32>(), prop::option::of(text))
         .prop_map(|(sequence, cause)| Reset { sequence, cause });
     let fields = prop_oneof![
-        task.prop_map(Fields::VmFault),
+        task.clone().prop_map(Fields::VmFault),
         any::<(u64, u64)>()
             .prop_map(|(throttlers, count)| Fields::ThermalThrottle { throttlers, count }),
         reset.clone().prop_map(Fields::GpuPreReset),
@@ -251,8 +276,8 @@ pub(crate) fn record() -> impl Strategy<Value = Record<'static>> {
         (stamp(), any::<(u64, u64, u32, i32)>()).prop_map(|(at, (page, pages, node, trigger))| {
             Fields::UnmapFromGpu { at, page, pages, node, trigger }
         }),
-        process.clone().prop_map(Fields::ProcessStart),
-        process.prop_map(Fields::ProcessEnd),
+        task.clone().prop_map(Fields::ProcessStart),
+        task.prop_map(Fields::ProcessEnd),
     ];
     fields.prop_map(|fields| Record { fields, tail: b"" })
 }

@@ -18,9 +18,9 @@ const LINES: [(&str, &str); 17] = [
     ("3 ffffffff job hang", "GPU reset 4294967295 begins: job hang"),
     ("4 0 ", "GPU reset 0 is over"),
     (
-        "5 1 -4294967295 @0(1) 0->ffffffff 0:0 1",
+        "5 1 -4194304 @0(1) 0->ffffffff 0:0 1",
         "migration: 4.0 KiB at 0x0 from system memory to GPU 0xffffffff (pagefault_gpu) \
-         by pid 4294967295 (python3)",
+         by pid 4194304 (python3)",
     ),
     (
         "6 1 -1 @1(0) a->10 -2147483648 -12",
@@ -73,6 +73,25 @@ fn lines_become_messages() {
 
 /// Classes of Unicode: controls, formats such as bidi marks and tags, separators, odd blanks, private use, and what is
 /// nobody's.
+/// The driver's errors are negative; one that is not has the same name.
+#[test]
+fn the_sign_of_a_migrations_error_does_not_change_its_name() {
+    let message = |error: &str| {
+        let line = format!("6 1 -1 @1(0) a->10 1 {error}");
+        let Item::Event(event) = event(gpu(0), &line, 1) else { panic!("{line} is an event") };
+        event.message().to_string()
+    };
+    for (error, name) in [
+        ("75", "Value too large"),
+        ("-75", "Value too large"),
+        ("-12", "Cannot allocate memory"),
+        ("-2147483648", ""),
+    ] {
+        let text = message(error);
+        assert!(text.contains(&format!("failed, {name}")), "{text}");
+    }
+}
+
 #[test]
 fn what_a_terminal_hides_or_obeys_is_escaped() {
     use gpuev::message::Printable;
