@@ -40,19 +40,26 @@ fn factor(text: &str) -> Result<f64, String> {
 pub(crate) fn run(args: &ReplayArgs) -> Outcome {
     let zone = args.show.zone.zone();
     let query = args.period.query(&zone)?;
-    show(args.history.open()?, query, (args.speed, zone), &args.show, &args.filter)
+    let pace = Pace { speed: args.speed, begun: None, within: None };
+    show(args.history.open()?, query, (pace, zone), &args.show, &args.filter)
 }
 
-/// Shows all of a history, or of a folder of them, at once.
-pub(crate) fn show_history(path: &Path, shown: &ShowArgs, filter: &FilterArgs) -> Outcome {
+/// Shows all of a history, or of a folder of them, at once, or as much as the time allows.
+pub(crate) fn show_history(
+    path: &Path,
+    within: Option<Duration>,
+    shown: &ShowArgs,
+    filter: &FilterArgs,
+) -> Outcome {
     let history = open_histories(&[path.to_owned()])?;
-    show(history, Query::new(), (None, shown.zone.zone()), shown, filter)
+    let pace = Pace { speed: None, begun: None, within };
+    show(history, Query::new(), (pace, shown.zone.zone()), shown, filter)
 }
 
 fn show(
     history: Histories,
     query: Query,
-    (speed, zone): (Option<f64>, Zone),
+    (pace, zone): (Pace, Zone),
     show: &ShowArgs,
     wanted: &FilterArgs,
 ) -> Outcome {
@@ -60,10 +67,10 @@ fn show(
     let wanted = filter(wanted, gpus);
     let query = query.filter(wanted.clone());
     let (end, ended) = mpsc::channel();
-    Ends::listen()?.with_output(output::standard()).call(None, park, move || drop(end))?;
+    Ends::listen()?.with_output(output::standard()).call(pace.within, park, move || drop(end))?;
     let mut shown = Shown::new(show, zone, [], &wanted)?;
     let entries = history.into_entries(&query).without_notes();
-    let result = replay(entries, (&wanted, speed), &ended, &mut shown);
+    let result = replay(entries, (&wanted, pace), &ended, &mut shown);
     shown.end(result)
 }
 
@@ -76,11 +83,10 @@ fn park() {
 
 fn replay(
     mut entries: Entries<Histories>,
-    (wanted, speed): (&Filter, Option<f64>),
+    (wanted, mut pace): (&Filter, Pace),
     ended: &Receiver<()>,
     shown: &mut Shown<'_>,
 ) -> Result<(), Failure> {
-    let mut pace = Pace { speed, begun: None };
     while let Some(entry) = entries.next_entry()? {
         let item = match entry {
             Entry::Session(recorded) => {
@@ -112,6 +118,8 @@ fn replay(
 struct Pace {
     speed: Option<f64>,
     begun: Option<(Instant, i64)>,
+    /// Then it ends.
+    within: Option<Duration>,
 }
 
 impl Pace {

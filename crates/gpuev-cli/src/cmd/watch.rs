@@ -11,8 +11,8 @@ use anstream::{AutoStream, ColorChoice};
 use clap::Args;
 use gpuev::time::Anchor;
 use gpuev::{
-    ErrorKind, Filter, GapCause, Gpu, GpuId, GpuSelector, Item, Monitor, MonitorBuilder,
-    Subscription, json,
+    DEFAULT_LIMIT, ErrorKind, Filter, GapCause, Gpu, GpuId, GpuSelector, Item, Monitor,
+    MonitorBuilder, Subscription, json,
 };
 use gpuev_store::report::{self, Options, Periods};
 use gpuev_store::{EventLog, Zone};
@@ -39,19 +39,25 @@ pub(crate) struct WatchArgs {
     /// End after this time, e.g. 10s, 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
-    /// How many bytes of events may wait where the output is taken slowly, e.g. 512M; what exceeds it is a gap
-    #[arg(long, value_name = "SIZE", value_parser = buffer, default_value = "64M")]
-    buffer: u64,
+    /// How many bytes of events may wait where the output is taken slowly, e.g. 512M; what exceeds it is a gap [default:
+    /// 64M]
+    #[arg(long, value_name = "SIZE", value_parser = buffer)]
+    buffer: Option<u64>,
 }
 
 pub(crate) fn run(args: &WatchArgs, source: &SourceArgs) -> Outcome {
     if let Some(path) = Source::history(source) {
-        return replay::show_history(&path, &args.show, &args.filter);
+        if args.buffer.is_some() {
+            let what = "--buffer: a history waits where it is, as long as its reader likes";
+            return Err(Failure::Usage(what.to_owned()));
+        }
+        return replay::show_history(&path, args.duration, &args.show, &args.filter);
     }
     let source = Source::open(source)?;
     // First, so that GPUs do not take the descriptors that ending takes.
     let ends = Ends::listen()?;
-    let limit = usize::try_from(args.buffer).unwrap_or(usize::MAX);
+    let limit =
+        args.buffer.map_or(DEFAULT_LIMIT, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let (monitor, subscription) = start(&args.filter, &source, limit)?;
     let gpus = monitor.gpus();
     let wanted = filter(&args.filter, gpus.iter().map(|gpu| gpu.id));

@@ -25,6 +25,12 @@ fn what_was_recorded_is_watched_again() {
     assert_eq!(events, 3_000);
     let watched = run(["watch", "--json", "--source", &format!("file:{file}")]).good();
     assert_eq!(watched.out, replayed.out);
+    let source = format!("file:{file}");
+    let in_time = run(["watch", "--json", "--for", "1h", "--source", &source]).good();
+    assert_eq!(in_time.out, replayed.out);
+    let buffered = run(["watch", "--json", "--buffer", "1M", "--source", &source]);
+    assert_eq!(buffered.code, Some(2));
+    assert!(buffered.err.contains("--buffer: a history"), "{buffered:?}");
     let few = run(["replay", file, "--json", "--count", "5", "--gpu", "1"]).good().json();
     assert_eq!(few.len(), 5);
     assert!(few.iter().all(|record| record["gpu"]["index"] == 1), "{few:?}");
