@@ -6,8 +6,13 @@
 //! event in question stays in its reader. A subscriber that waits runs the same loop meanwhile ([`inline`]).
 
 #[cfg(all(test, not(gpuev_shuttle)))]
+mod conservation;
+#[cfg(all(test, not(gpuev_shuttle)))]
 mod delays;
 mod inline;
+#[cfg(all(test, gpuev_shuttle))]
+mod interleavings;
+#[cfg_attr(gpuev_shuttle, path = "drain/poller_model.rs")]
 mod poller;
 mod source;
 mod subscribers;
@@ -27,7 +32,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Anchor;
 use crate::{Error, EventMask, EventReader, GpuId, Result};
 use poller::{Poller, Ready, Room};
-pub(crate) use poller::{WakeUp, raise};
+pub(crate) use poller::{WakeUp, has_ended, raise};
 pub(crate) use source::{Closed, Left};
 use source::{OnRemoved, Progress, Source};
 use subscribers::Wakers;
@@ -65,6 +70,13 @@ struct Sources {
     /// The draining thread waits until no subscriber drains. To notify nobody would be a system call an event, too.
     awaits_inline: bool,
     stopped: bool,
+}
+
+impl Sources {
+    /// Whether something is to be done without any edge: a thread that leaves it must wake another.
+    fn has_work(&self) -> bool {
+        !self.unfinished.is_empty() || !self.to_retry.is_empty()
+    }
 }
 
 /// What the draining thread has no time for.
@@ -177,7 +189,11 @@ impl Drained {
         loop {
             match progress {
                 Progress::Done => return,
-                Progress::Retry => return shared.follow(self.token, Progress::Retry),
+                Progress::Retry => {
+                    shared.follow(self.token, Progress::Retry);
+                    // The threads may sleep, and no edge will come.
+                    return shared.poller.wake();
+                }
                 Progress::More => {}
                 Progress::Awaits { lookup, .. } => {
                     shared.answer(self.token, &lookup, lookup.look_up());
@@ -287,7 +303,12 @@ impl Shared {
         for ready in ready {
             match ready {
                 Ready::Woken => was_woken = true,
-                Ready::File(token) => self.follow(token, self.drain(token)),
+                Ready::File { token, has_ended } => {
+                    if has_ended {
+                        self.expect_end(token);
+                    }
+                    self.follow(token, self.drain(token));
+                }
             }
         }
         for token in to_retry {
@@ -313,6 +334,13 @@ impl Shared {
     /// The thread behind it ends after this.
     fn send(&self, work: SlowWork) {
         let _sent = self.slow_work.send(work);
+    }
+
+    /// A file that has ended is read until it says so: no other edge will come.
+    fn expect_end(&self, token: u64) {
+        if let Some(source) = self.lock().by_token.get_mut(&token) {
+            source.expect_end();
+        }
     }
 
     /// What the driver holds for one reader, to its subscribers.

@@ -129,3 +129,46 @@ impl AsFd for Descriptor {
         self.fd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gpuev_sim::{Client, SimMachine};
+
+    use super::*;
+    use crate::{EventMask, EventReader, KfdVersion, Machine, Monitor, OpenWith, Scope};
+
+    /// Whether a fork must wait until this thread has registered what it opens.
+    fn no_fork_begins() -> bool {
+        HAS_OPENING.get()
+    }
+
+    #[test]
+    fn a_descriptor_is_registered_before_a_fork_can_copy_it() {
+        let before = no_fork_begins();
+        let descriptor = Descriptor::open(|| {
+            assert!(no_fork_begins() && OPENING.try_write().is_err());
+            rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)
+        });
+        let descriptor = descriptor.unwrap();
+        assert!(!before && !no_fork_begins());
+        assert!(descriptors().contains(&descriptor.as_fd().as_raw_fd()));
+    }
+
+    #[test]
+    fn an_event_file_is_registered_before_a_fork_can_copy_it() {
+        let sim = SimMachine::builder().gpus(3).build().unwrap();
+        let (major, minor) = sim.kfd_version();
+        let opener = sim.clone();
+        let open = move |gpu: &crate::Gpu| {
+            assert!(no_fork_begins(), "of GPU {}", gpu.id.index);
+            opener.open_events(gpu.id.kfd_id, &Client::root())
+        };
+        let source = OpenWith::new(KfdVersion { major, minor }, Scope::everything("a test"), open);
+        let machine = Machine::at(sim.root()).with_event_source(source);
+        let gpu = machine.gpus().unwrap().remove(0);
+        let reader = EventReader::open(&machine, &gpu, EventMask::ALL).unwrap();
+        assert!(descriptors().contains(&reader.as_fd().as_raw_fd()));
+        let monitor = Monitor::start(&machine).unwrap();
+        assert!(monitor.gpus().len() == 3 && !no_fork_begins());
+    }
+}

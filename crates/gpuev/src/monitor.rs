@@ -5,7 +5,7 @@ mod state;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ struct Watch {
     opening: Mutex<()>,
     /// Never locked during a call that may wait.
     state: Mutex<State>,
+    /// All that was closed is handed out.
+    has_left: Condvar,
     /// Last, so that it outlives the readers in `state`.
     drain: Drain,
 }
@@ -117,6 +119,7 @@ impl MonitorBuilder {
             stopping: AtomicBool::new(false),
             opening: Mutex::new(()),
             state: Mutex::default(),
+            has_left: Condvar::new(),
             drain,
         });
         watch.first_look(self.may_be_empty)?;
@@ -211,7 +214,7 @@ impl Monitor {
         state.released = true;
         state.releases += 1;
         let keys: Vec<_> = state.watched.keys().copied().collect();
-        state.close(&keys, GapCause::Yielded);
+        drop(self.watch.close(state, &keys, GapCause::Yielded));
     }
 
     /// Waits until nothing is being opened: after [`release`](Self::release), and after a
@@ -237,7 +240,9 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         self.watch.stopping.store(true, Ordering::Release);
         self.watch.hotplug.nudge();
-        self.watch.lock().watched.clear();
+        // Closed without the lock: what was read is handed out, and that may wait for `/proc`.
+        let watched = std::mem::take(&mut self.watch.lock().watched);
+        drop(watched);
         self.watch.subscribers.close();
         // A thread that waits for the driver ends by itself: it closes what it is given.
         let is_opening = self.watch.opening.try_lock().is_err();
@@ -322,7 +327,9 @@ impl Watch {
             let renewed = keeper.renew();
             let is_as_before = self.machine.generation().is_ok_and(|now| now == generation);
             if renewed.is_err() || !is_as_before {
-                self.lock().close_those_of(keeper);
+                let state = self.lock();
+                let its = state.those_of(keeper);
+                drop(self.close(state, &its, GapCause::Reopened));
             }
         }
     }
@@ -356,6 +363,24 @@ impl Watch {
             last = now;
         }
         Some(last)
+    }
+
+    /// Closes the GPUs' event files at once, then hands out what was read: that may wait for `/proc`, and is done without
+    /// the lock. Gives what is left of each.
+    fn close<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        keys: &[Key],
+        cause: GapCause,
+    ) -> (MutexGuard<'a, State>, Vec<Left>) {
+        let leaving = state.close(keys);
+        drop(state);
+        let finished = leaving.into_iter().map(|gpu| (gpu.key, gpu.closed.finish()));
+        let finished: Vec<_> = finished.collect();
+        let mut state = self.lock();
+        finished.iter().for_each(|(key, left)| state.left(*key, *left, cause));
+        self.has_left.notify_all();
+        (state, finished.into_iter().map(|(_, left)| left).collect())
     }
 
     /// Whether nothing is to be done.
@@ -423,7 +448,11 @@ impl Watch {
         state.generation = inventory.generation;
         state.left_out = left_out;
         let Changes { gone, new } = state.changes(wanted);
-        for Left { gpu: was, since_boot_ns, .. } in state.close(&gone, GapCause::Reopened) {
+        let (mut state, left) = self.close(state, &gone, GapCause::Reopened);
+        if state.released {
+            return None;
+        }
+        for Left { gpu: was, since_boot_ns, .. } in left {
             // The topology may tell before the event file ends: then nobody has heard of it yet.
             let now = wanted.get(&key(was)).map(|gpu| gpu.id);
             if now.is_none_or(|now| !is_same_card(was.unique_id, now.unique_id)) {
@@ -444,6 +473,10 @@ impl Watch {
     /// Watches what was opened, and tells what could not be.
     fn take_in(self: &Arc<Self>, gpus: Vec<Gpu>, opened: Result<OpenedFiles>, releases: u64) {
         let mut state = self.lock();
+        // At which number a GPU's events go on is known once all that was read is handed out.
+        while state.leaving > 0 {
+            state = self.has_left.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
         if state.released || state.releases != releases || self.is_stopping() {
             // Closed without the lock: a keeper is told to end with its last file.
             drop(state);

@@ -51,7 +51,15 @@ impl Pace {
         }
     }
 
+    /// A storm begins and ends at any moment, so that a schedule does not depend on the clock.
+    #[cfg(gpuev_shuttle)]
+    pub(crate) fn pause(&mut self) -> Option<Duration> {
+        use shuttle::rand::Rng;
+        shuttle::rand::thread_rng().gen_bool(0.2).then_some(LONGEST)
+    }
+
     /// How long to sleep now, if at all.
+    #[cfg(not(gpuev_shuttle))]
     pub(crate) fn pause(&mut self) -> Option<Duration> {
         let elapsed = self.since.elapsed();
         if elapsed >= WINDOW {

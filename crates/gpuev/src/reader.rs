@@ -248,12 +248,22 @@ impl EventReader {
         } else {
             timeout
         };
-        edges.sleep(timeout)
+        if edges.sleep(timeout)? {
+            open.buffer.expect_end();
+        }
+        Ok(())
     }
 
     /// Closes the event file. Repeating it does nothing.
     pub fn stop(&mut self) {
         self.open = None;
+    }
+
+    /// The file has ended: it is read until it says so.
+    pub(crate) fn expect_end(&mut self) {
+        if let Some(open) = self.open.as_mut() {
+            open.buffer.expect_end();
+        }
     }
 
     /// Reads what the driver holds; gives the number of new bytes.

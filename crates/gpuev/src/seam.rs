@@ -11,6 +11,8 @@ pub(crate) enum Moment {
     BeforeClose,
     /// An event file is closed, what was read from it is not yet handed out.
     AfterClose,
+    /// The system is about to be asked whose number an event has.
+    BeforeLookup,
 }
 
 /// # Errors

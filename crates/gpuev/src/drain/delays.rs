@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use gpuev_sim::{Client, Kernel, SimMachine};
 
@@ -147,6 +147,115 @@ fn a_monitor_that_stands_still_anywhere_tells_of_every_loss() {
             }
         }
     }
+}
+
+/// `/proc` may take as long as it likes, once all files are closed.
+#[test]
+fn nobody_waits_for_the_names_of_what_was_read_before_a_close() {
+    let world = World::new(Kernel::V7_3);
+    let monitor = Arc::new(Monitor::start(&world.machine()).unwrap());
+    let mut items = monitor.subscribe(Filter::new());
+    let (entered, has_entered) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let still = Standing::still(move |moment| {
+        if moment == Moment::BeforeLookup {
+            let _nobody_asks = entered.send(());
+            let _goes_on = may_go_on.lock().unwrap().recv();
+        }
+        Ok(())
+    });
+    world.sim.emit_raw(0, 7, None, b"7 1 -4242 @7fff00000(64) W\n");
+    // The thread that looks names up, then the one that releases.
+    has_entered.recv().unwrap();
+    let releasing = std::thread::spawn({
+        let monitor = Arc::clone(&monitor);
+        move || monitor.release()
+    });
+    while world.sim.event_files().iter().any(|file| !file.closed) {
+        std::thread::yield_now();
+    }
+    assert!(monitor.gpus().is_empty() && monitor.failures().is_empty());
+    drop(go_on);
+    releasing.join().unwrap();
+    assert!(matches!(items.try_next(), Some(Item::Event(_))), "it is handed out all the same");
+    drop(still);
+    monitor.resume().unwrap();
+    let Some(Item::Gap(gap)) = items.wait(None) else { panic!("the time away is told") };
+    assert_eq!(gap.cause, GapCause::Yielded);
+}
+
+/// A GPU goes while a thread stands still behind a read: whatever was dropped before lies in a gap.
+#[test]
+fn what_a_gpu_dropped_before_it_went_lies_in_a_gap() {
+    for kernel in KERNELS {
+        for moment in [Moment::BeforeRead, Moment::AfterRead] {
+            let world = World::new(kernel);
+            let monitor = Monitor::start(&world.machine()).unwrap();
+            let mut items = monitor.subscribe(Filter::new());
+            let (other, passed) = (world.clone(), AtomicUsize::new(0));
+            let still = Standing::still(move |now| {
+                if now == moment && passed.fetch_add(1, Ordering::Relaxed) == 0 {
+                    other.write(FLOOD);
+                    other.sim.remove_gpu(0).unwrap();
+                }
+                Ok(())
+            });
+            world.write(1);
+            let mut taken = Vec::new();
+            loop {
+                let item = items.wait(None).unwrap();
+                let is_removed = |gap: &Gap| gap.cause == GapCause::GpuRemoved;
+                let is_last = matches!(&item, Item::Gap(gap) if is_removed(gap));
+                taken.push(item);
+                if is_last {
+                    break;
+                }
+            }
+            drop(still);
+            world.check(&taken, &format!("{kernel:?} {moment:?}"));
+        }
+    }
+}
+
+/// The last lines and the end of an event file are one edge to a thread that was busy meanwhile.
+#[test]
+fn an_end_that_comes_with_the_last_lines_is_noticed() {
+    let sim = SimMachine::builder().gpus(2).build().unwrap();
+    let world = World { sim, lines: Arc::default() };
+    let monitor = Monitor::start(&world.machine()).unwrap();
+    let mut items = monitor.subscribe(Filter::new());
+    let (other, passed) = (world.clone(), AtomicUsize::new(0));
+    let _still = Standing::still(move |moment| {
+        if moment == Moment::BeforeRead && passed.fetch_add(1, Ordering::Relaxed) == 0 {
+            other.write(3);
+            // It comes back as it was, before anybody has looked: the topology tells nothing.
+            other.sim.remove_gpu(0).unwrap();
+            other.sim.restore_gpu(0).unwrap();
+        }
+        Ok(())
+    });
+    world.sim.emit_raw(1, 2, None, b"2 400:7\n");
+    let causes = [GapCause::GpuRemoved, GapCause::Reopened];
+    let mut gaps = (&mut items).filter_map(|item| match item {
+        Item::Gap(gap) => Some(gap.cause),
+        Item::Event(_) => None,
+    });
+    assert_eq!([gaps.next(), gaps.next()].map(Option::unwrap), causes);
+}
+
+#[test]
+fn a_reader_notices_an_end_that_comes_with_the_last_lines() {
+    let world = World::new(Kernel::V7_3);
+    let machine = world.machine();
+    let gpu = machine.gpus().unwrap().remove(0);
+    let mut reader = EventReader::open(&machine, &gpu, EventMask::ALL).unwrap();
+    world.write(3);
+    world.sim.remove_gpu(0).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(reader.wait(None), Ok(Some(Item::Event(_)))));
+    }
+    assert_eq!(reader.wait(None).unwrap_err().kind(), crate::ErrorKind::GpuRemoved);
 }
 
 #[test]

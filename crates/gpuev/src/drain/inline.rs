@@ -34,12 +34,12 @@ impl Drop for Inline<'_> {
         let mut sources = self.0.lock();
         sources.inline = false;
         let is_awaited = std::mem::take(&mut sources.awaits_inline);
-        let unfinished = sources.stopped || !sources.unfinished.is_empty();
+        let must_go_on = sources.stopped || sources.has_work();
         drop(sources);
         if is_awaited {
             self.0.inline_over.notify_all();
         }
-        if unfinished {
+        if must_go_on {
             self.0.poller.wake();
         }
     }

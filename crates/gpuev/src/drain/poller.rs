@@ -18,7 +18,18 @@ use crate::{Error, Result};
 const WAKE: u64 = u64::MAX;
 /// Files that one wait gives. More come with the next, or to another thread.
 const MOST_FILES: usize = 64;
-const EDGES: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
+const EDGES: epoll::EventFlags =
+    epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::ET);
+/// Nothing more will come.
+const ENDED: epoll::EventFlags =
+    epoll::EventFlags::HUP.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::ERR);
+
+/// Whether nothing more will come. The kernel makes one edge of this and of what came before.
+pub(crate) fn has_ended(event: &epoll::Event) -> bool {
+    // The kernel's struct is packed.
+    let flags = event.flags;
+    flags.intersects(ENDED)
+}
 
 /// Room for what one wait gives.
 pub(super) struct Room([MaybeUninit<epoll::Event>; MOST_FILES]);
@@ -44,7 +55,7 @@ impl WakeUp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ready {
     /// The file that was added with this token.
-    File(u64),
+    File { token: u64, has_ended: bool },
     /// Somebody woke a thread.
     Woken,
 }
@@ -96,7 +107,7 @@ impl Poller {
         };
         Ok(events.iter().map(|event| match event.data.u64() {
             WAKE => Ready::Woken,
-            token => Ready::File(token),
+            token => Ready::File { token, has_ended: has_ended(event) },
         }))
     }
 

@@ -9,8 +9,9 @@ use crate::seam::{self, Moment};
 use crate::time::boot_now_ns;
 use crate::{EventMask, EventReader, GpuId, Result};
 
-/// Events handed out at a time, some tens of microseconds: then files are looked at again.
-const MOST_AT_A_TIME: usize = 256;
+/// Events handed out at a time, some tens of microseconds: then files are looked at again. In the concurrency tests few,
+/// so that short schedules have unfinished work.
+const MOST_AT_A_TIME: usize = if cfg!(gpuev_shuttle) { 2 } else { 256 };
 /// Bytes that wait to be handed out. More stay in the driver; where a name is awaited, it is given up.
 const MOST_HELD: usize = 1 << 20;
 
@@ -125,6 +126,11 @@ impl Source {
 
     fn is_full(&self) -> bool {
         self.reader.held() > MOST_HELD
+    }
+
+    /// The file has ended: it is read until it says so.
+    pub(super) fn expect_end(&mut self) {
+        self.reader.expect_end();
     }
 
     /// Whether the driver held no more when it was last read.

@@ -18,6 +18,8 @@ pub(super) fn key(gpu: GpuId) -> Key {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) watched: HashMap<Key, Watched>,
+    /// How many GPUs are closed and still have something to hand out: nobody opens any meanwhile.
+    pub(super) leaving: usize,
     /// GPUs that were read before and are not now.
     away: HashMap<Key, Away>,
     pub(super) failures: Vec<(Gpu, Error)>,
@@ -38,6 +40,15 @@ pub(super) struct Watched {
     pub(super) drained: Drained,
     /// The process that opened its file, if it was another.
     pub(super) keeper: Option<Keeper>,
+}
+
+/// A GPU whose file is closed and that may have more to hand out.
+#[must_use]
+pub(super) struct Leaving {
+    pub(super) key: Key,
+    pub(super) closed: Closed,
+    /// Dropped without the lock: a keeper is told to end with its last file.
+    _watched: Option<Watched>,
 }
 
 /// What is kept of a GPU that is not read now.
@@ -86,18 +97,20 @@ impl State {
         changes.gone.is_empty() && changes.new.iter().all(|(key, _)| failed_before(key))
     }
 
-    /// Closes the GPUs' event files, what the driver holds read first: all of them, then hands out what was read. Gives
-    /// what is left of each, but for GPUs whose end the draining thread is telling.
-    pub(super) fn close(&mut self, keys: &[Key], cause: GapCause) -> Vec<Left> {
+    /// Closes the GPUs' event files, what the driver holds read first, but for GPUs whose end the draining thread is
+    /// telling. Each is to be finished without the lock, then given to [`left`](Self::left).
+    pub(super) fn close(&mut self, keys: &[Key]) -> Vec<Leaving> {
         let close = |key: &Key| Some((*key, self.watched.get(key)?.drained.close()?));
         let closed: Vec<_> = keys.iter().filter_map(close).collect();
-        let finish = |(key, closed): (Key, Closed)| {
-            let left = closed.finish();
-            self.watched.remove(&key);
-            self.leave(key, left, cause);
-            left
-        };
-        closed.into_iter().map(finish).collect()
+        self.leaving += closed.len();
+        let take_out = |(key, closed)| Leaving { key, closed, _watched: self.watched.remove(&key) };
+        closed.into_iter().map(take_out).collect()
+    }
+
+    /// All that was read of a GPU that was closed is handed out.
+    pub(super) fn left(&mut self, key: Key, left: Left, cause: GapCause) {
+        self.leaving -= 1;
+        self.leave(key, left, cause);
     }
 
     /// GPUs and partitions that left while all was let go, when nobody saw it: a gap of each, once.
@@ -162,12 +175,11 @@ impl State {
         keepers
     }
 
-    /// Closes the files that `keeper` opened.
-    pub(super) fn close_those_of(&mut self, keeper: &Keeper) {
+    /// The GPUs whose files `keeper` opened.
+    pub(super) fn those_of(&self, keeper: &Keeper) -> Vec<Key> {
         let is_its = |watched: &Watched| watched.keeper.as_ref().is_some_and(|one| one.is(keeper));
         let its = self.watched.iter().filter(|(_, watched)| is_its(watched));
-        let its: Vec<_> = its.map(|(key, _)| *key).collect();
-        self.close(&its, GapCause::Reopened);
+        its.map(|(key, _)| *key).collect()
     }
 
     /// What is kept of `gpu` from when it was read before. Another card in its place is another GPU.

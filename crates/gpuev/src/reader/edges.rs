@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
+use crate::drain::has_ended;
 use crate::fork::Descriptor;
 use crate::{Error, GpuId, Result};
 
@@ -27,17 +28,19 @@ impl Edges {
         let failed = |error: Errno| Error::io(waiting_for(gpu), error.into());
         let epoll =
             Descriptor::open(|| epoll::create(epoll::CreateFlags::CLOEXEC)).map_err(failed)?;
-        let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let edges = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(&epoll, file, epoll::EventData::new_u64(0), edges).map_err(failed)?;
         Ok(Self { epoll, gpu })
     }
 
-    /// Sleeps until there is an edge, at most `timeout`, or until a signal.
-    pub(super) fn sleep(&self, timeout: Option<Duration>) -> Result<()> {
+    /// Sleeps until there is an edge, at most `timeout`, or until a signal. Tells whether the file has ended: no other
+    /// edge will come.
+    pub(super) fn sleep(&self, timeout: Option<Duration>) -> Result<bool> {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut room = [MaybeUninit::<epoll::Event>::uninit(); 1];
         match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok((events, _)) => Ok(events.iter().any(has_ended)),
+            Err(Errno::INTR) => Ok(false),
             Err(error) => Err(Error::io(waiting_for(self.gpu), error.into())),
         }
     }

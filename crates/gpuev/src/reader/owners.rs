@@ -8,6 +8,7 @@ use gpuev_kfd::{EventType, Record};
 use super::forgery::{Forgery, Verdict, may_be_queued};
 use super::read_buffer::Front;
 use crate::process::{NameCache, NameLookup, ThreadOwner, Threads};
+use crate::seam::{self, Moment};
 use crate::{Comm, Machine};
 
 /// A number in an event whose process must be looked up. That takes long in the eyes of a FIFO: whoever reads decides
@@ -38,6 +39,7 @@ pub(crate) enum Answer {
 impl PendingLookup {
     /// Asks the system.
     pub(crate) fn look_up(&self) -> Answer {
+        let _nothing_to_fail = seam::pass(Moment::BeforeLookup);
         match self.number {
             Number::Process(pid) => Answer::Process(self.names.look_up(pid, self.received_boot_ns)),
             Number::Thread(tid) => Answer::Thread(self.names.look_up_thread(tid)),

@@ -39,6 +39,8 @@ pub(super) struct ReadBuffer {
     covered_boot_ns: u64,
     /// The FIFO was last empty at this moment or later, as far as it was read.
     emptied_boot_ns: u64,
+    /// Nothing more will come, and the file has not said so in a read yet.
+    ends: bool,
     /// Nothing more will be read: what is left is a message, whole or not.
     ended: bool,
     /// How many reads in a row have failed.
@@ -132,6 +134,7 @@ impl ReadBuffer {
             later: VecDeque::new(),
             covered_boot_ns: now,
             emptied_boot_ns: now,
+            ends: false,
             ended: false,
             failures: 0,
             mask: EventMask::NONE,
@@ -177,7 +180,7 @@ impl ReadBuffer {
             emptied_boot_ns: None,
             possible: self.possible,
         };
-        let mut asks_until_empty = self.reads_eight_bytes || !self.took_all();
+        let mut asks_until_empty = self.reads_eight_bytes || self.ends || !self.took_all();
         let mut failed = None;
         while read.emptied_boot_ns.is_none() && read.bytes < MOST_AT_ONCE {
             let before = boot_now_ns();
@@ -238,6 +241,11 @@ impl ReadBuffer {
     /// Whatever the driver queued before this moment was read.
     pub(super) fn emptied_boot_ns(&self) -> u64 {
         self.emptied_boot_ns
+    }
+
+    /// The file has ended: from now on it is read until it says so.
+    pub(super) fn expect_end(&mut self) {
+        self.ends = true;
     }
 
     /// Whether nothing more will be read.
