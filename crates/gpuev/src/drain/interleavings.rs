@@ -4,6 +4,7 @@
 //! The event file is a socket, the poller a model ([`poller_model`](super::poller)), and a storm begins and ends at
 //! random (`crate::pace`). A turn hands out two events, so that a burst of a few lines is unfinished after it.
 
+#![cfg(all(test, gpuev_shuttle))]
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;

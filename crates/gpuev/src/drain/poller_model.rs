@@ -1,6 +1,8 @@
 //! [`poller`](super::poller) as `shuttle` can try it: what the kernel promises of an epoll file that is watched for
 //! edges. Each edge is given to one wait; a wait gives all edges that are there; which thread is woken is open.
 
+#![cfg(all(test, gpuev_shuttle))]
+
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
