@@ -10,8 +10,9 @@ use crate::process::output;
 
 /// The workspace's folder.
 pub(crate) fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("xtask should lie in the workspace").to_owned()
+    // `cargo run` says where it runs it: a program that several checkouts built in one target folder is of one of them.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&here).parent().expect("xtask should lie in the workspace").to_owned()
 }
 
 /// Where cargo puts what it builds.
