@@ -136,33 +136,3 @@ fn a_program_that_never_listens_has_no_story() {
     assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
     assert!(nowhere.err.contains("write /nowhere/truth.json"), "{nowhere:?}");
 }
-
-/// A loop in C with the mask of memory faults gets all of them, also where the driver's FIFO is small and others' events
-/// are many.
-#[test]
-fn a_filter_reaches_the_driver_of_a_small_fifo() {
-    if !possible(&SimMachine::new().unwrap()) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let truth = folder.path().join("truth.json");
-    let path = truth.to_str().unwrap();
-    let sim = ["sim", "run", "--kernel", "6.1", "--scenario", "mixed", "--rate", "200000"];
-    let story = ["--count", "60000", "--seed", "5", "--listeners", "1", "--truth", path, "--"];
-    let watch = [PROGRAM, "watch", "--type", "VMFAULT", "--json", "--for", "3s"];
-    let told = run([&sim[..], &story, &watch].concat()).good().json();
-    let records: Vec<_> = std::fs::read_to_string(truth).unwrap().lines().map(parse).collect();
-    let of = |kind: &'static str| records.iter().filter(move |record| record["record"] == kind);
-    let raised: Vec<_> = of("raised").filter(|one| one["id"] == 1).map(|one| &one["raw"]).collect();
-    let [file] = of("event_file").collect::<Vec<_>>()[..] else { panic!("{records:?}") };
-    // Bit 63 is for all processes, bit 13 for the number under which drivers may tell of drops.
-    assert_eq!(file["mask"].as_u64(), Some(1 << 63 | 1 << 13 | 1));
-    let events = told.iter().filter(|one| one["record"] == "event").map(|one| &one["raw"]);
-    let events: Vec<_> = events.collect();
-    assert!(!events.is_empty() && events.len() as u64 == file["accepted"].as_u64().unwrap());
-    if file["dropped"] == 0 {
-        // The story may go on after the end of the watch.
-        assert_eq!(events, raised[..events.len()]);
-        assert_eq!(told.len(), events.len(), "no gap of what nobody wants: {told:?}");
-    }
-}
