@@ -102,12 +102,12 @@ for wrong in [(5, types), (first, 5), (first, [5])]:
 """
 
 
-def run(vendor: Path, arguments: list[str]) -> subprocess.CompletedProcess:
+def run(vendor: Path, arguments: list[str], path: str | Path = "/usr/bin") -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(vendor)},
+        env={"PATH": f"{path}:/bin", "PYTHONPATH": str(vendor)},
     )
 
 
@@ -155,6 +155,24 @@ def test_what_is_no_program(vendor):
     assert ran.returncode == 2 and "python -m gpuev.amdsmi PROGRAM" in ran.stderr
     ran = run(vendor, ["-m", "gpuev.amdsmi", "no-such-program"])
     assert ran.returncode == 127 and "no program 'no-such-program'" in ran.stderr
+    for name in ("no_such_module", "json.no_such", "no_such.module", ".relative", "-h", ""):
+        ran = run(vendor, ["-m", "gpuev.amdsmi", "-m", name])
+        assert (ran.returncode, ran.stderr) == (1, f"python -m gpuev.amdsmi: no module {name!r}\n")
+
+
+def test_an_installed_program_is_found_beside_a_folder_of_its_name(vendor, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "sources/meter").mkdir(parents=True)
+    (tmp_path / "lib/neighbour.py").write_text("")
+    program = tmp_path / "lib/meter.py"
+    program.write_text("import sys, neighbour\nprint(sys.argv[1:])\n")
+    program.chmod(0o755)
+    # As ROCm installs its programs; Python finds the modules beside what the link leads to.
+    (tmp_path / "bin/meter").symlink_to("../lib/meter.py")
+    monkeypatch.chdir(tmp_path / "sources")
+    ran = run(vendor, ["-m", "gpuev.amdsmi", "meter", "--fast"], path=tmp_path / "bin")
+    assert (ran.stdout, ran.stderr) == ("['--fast']\n", "")
 
 
 def test_gpuevs_own_is_left_as_it_is(smi):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import weakref
@@ -131,6 +132,32 @@ def test_an_event_is_a_dict_that_makes_its_rarer_keys_when_asked(event):
     assert list(event) == [*usual, "data"]
     copied = copy.deepcopy(event)
     assert copied == event and copied["fields"] == event["fields"]
+
+
+@pytest.mark.parametrize("event", ["PAGE_FAULT_START"], indirect=True)
+def test_a_copy_makes_the_rarer_keys_too(event):
+    pickles = [pickle.dumps(event, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for copied in [event.copy(), *map(pickle.loads, pickles)]:
+        assert type(copied) is type(event)
+        assert copied["data"] == event["data"] and copied["fields"] == event["fields"]
+        assert copied == event
+
+
+@pytest.mark.parametrize("event", ["PAGE_FAULT_START"], indirect=True)
+def test_setdefault_and_pop_know_the_rarer_keys(event):
+    fields = copy.copy(event)["fields"]
+    assert event.setdefault("fields", None) == fields == event.pop("fields")
+    assert event.pop("fields") == fields
+    assert event.setdefault("host", "a") == "a" == event.pop("host") and event.pop("host", 5) == 5
+    with pytest.raises(KeyError):
+        event.pop("host")
+
+
+def test_a_dict_of_ones_own_has_no_rarer_keys(smi):
+    own = smi.AmdSmiEvent(event="VMFAULT")
+    assert "data" not in own and own.get("fields") is None and own.copy() == own
+    with pytest.raises(KeyError):
+        own["data"]
 
 
 @pytest.mark.parametrize("name", [b"a  b: c", b"x\xff  \x01", b"", b"  "])

@@ -85,7 +85,9 @@ def test_units_that_do_not_exist(monkeypatch):
     assert "'kelvin' is not known: say documented or vendor" in ran.stderr
     assert "Error code:\n\t1 |" in ran.stderr
     code = PROGRAM.format(before="amdsmi.use_units('celsius')", ask="")
-    assert "ValueError: GPUEV_AMDSMI_UNITS: 'celsius'" in run(code).stderr
+    assert "ValueError: use_units: 'celsius'" in run(code).stderr
+    code = PROGRAM.format(before="amdsmi.use_units(5)", ask="")
+    assert "ValueError: use_units: '5' is not known" in run(code).stderr
 
 
 def test_units_cannot_change_between_readings(smi):
@@ -127,6 +129,9 @@ def test_an_installed_package_is_warned_once(tmp_path):
     assert "GPUEV_AMDSMI_UNITS=vendor" in ran.stderr
     # The warning is of the first call, even after one of the user's own.
     ran = run(PROGRAM.format(before="", ask="ask(); " + ASKED_TWICE), PYTHONPATH=path)
+    assert ran.stderr.count("UserWarning") == 1
+    # An empty choice is none.
+    ran = run(PROGRAM.format(before="", ask=ASKED_TWICE), PYTHONPATH=path, GPUEV_AMDSMI_UNITS=" ")
     assert ran.stderr.count("UserWarning") == 1
 
 

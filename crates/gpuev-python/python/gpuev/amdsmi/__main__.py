@@ -56,6 +56,27 @@ class _Finder(MetaPathFinder):
         return spec
 
 
+def _is_module(name: str) -> bool:
+    if name.startswith("."):
+        return False
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # no name at all
+        return False
+    except ModuleNotFoundError as error:
+        # What one of its packages lacks is told by the traceback of the run.
+        return not f"{name}.".startswith(f"{error.name}.")
+
+
+def _find(program: str) -> Optional[str]:
+    """The file or folder that Python can run, else the installed program of that name."""
+    folder_runs = os.path.isfile(os.path.join(program, "__main__.py"))
+    if os.path.isfile(program) or folder_runs:
+        return program
+    # A folder of a package's sources often has the name of the package's program.
+    return shutil.which(program)
+
+
 def main(arguments: list[str]) -> int:
     """Runs the program that `arguments` name."""
     as_module = arguments[:1] == ["-m"]
@@ -68,13 +89,16 @@ def main(arguments: list[str]) -> int:
     sys.argv = rest
     if as_module:
         sys.path[0] = os.getcwd()
+        if not _is_module(program):
+            print(f"python -m gpuev.amdsmi: no module {program!r}", file=sys.stderr)
+            return 1
         runpy.run_module(program, run_name="__main__", alter_sys=True)
         return 0
-    path = program if os.path.exists(program) else shutil.which(program)
+    path = _find(program)
     if path is None:
         print(f"python -m gpuev.amdsmi: no program {program!r}", file=sys.stderr)
         return 127
-    sys.path[0] = os.path.dirname(os.path.abspath(path))
+    sys.path[0] = os.path.dirname(os.path.realpath(path))
     runpy.run_path(path, run_name="__main__")
     return 0
 

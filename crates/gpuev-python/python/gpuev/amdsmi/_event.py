@@ -24,19 +24,40 @@ class AmdSmiEvent(dict):  # type: ignore[type-arg]
     _line: bytes
 
     def __missing__(self, key: str) -> Dict[str, Any]:
+        if key not in self:
+            raise KeyError(key)
         if key == "data":
             made = event_data(self._line)
-        elif key == "fields":
+        else:
             pairs = (pair.split(": ", 1) for pair in vendor_message(self._line).split("  "))
             made = {name: value for name, value in pairs}
-        else:
-            raise KeyError(key)
         self[key] = made
         return made
 
     def __contains__(self, key: object) -> bool:
-        return key in ("data", "fields") or super().__contains__(key)
+        return super().__contains__(key) or key in ("data", "fields") and hasattr(self, "_line")
+
+    def __getstate__(self) -> object:
+        # For protocols 0 and 1 of pickle, which refuse slots otherwise.
+        return None, {"_line": self._line} if hasattr(self, "_line") else {}
 
     def get(self, key: str, default: object = None) -> Any:
         """The value of `key`, or `default` where there is no such key."""
         return self[key] if key in self else default
+
+    def setdefault(self, key: str, default: object = None) -> Any:
+        """The value of `key`, which becomes `default` where there is no such key."""
+        return self[key] if key in self else super().setdefault(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Removes `key` and gives its value, or `default` where there is no such key."""
+        if key in self:
+            self[key]
+        return super().pop(key, *default)
+
+    def copy(self) -> AmdSmiEvent:
+        """A shallow copy, which makes the rarer keys as this one does."""
+        # Not at the import of the package, which costs what it imports.
+        from copy import copy
+
+        return copy(self)

@@ -27,14 +27,14 @@ _chosen: Optional[Dict[str, str]] = None
 _settled = False
 
 
-def _parse(text: str) -> Dict[str, str]:
+def _parse(text: str, source: str) -> Dict[str, str]:
     """`vendor`, `documented`, or `QUANTITY=UNITS` of them, set apart by commas."""
     units = dict.fromkeys(_QUANTITIES, "documented")
     for part in filter(None, (part.strip() for part in text.split(","))):
         quantity, _, name = part.rpartition("=")
         if name not in _UNITS or quantity not in ("", *_QUANTITIES):
             raise ValueError(
-                f"{VARIABLE}: {part!r} is not known: say documented or vendor, or one of them for a quantity, "
+                f"{source}: {part!r} is not known: say documented or vendor, or one of them for a quantity, "
                 "as in power=vendor,temperature=documented"
             )
         for known in [quantity] if quantity else _QUANTITIES:
@@ -47,8 +47,8 @@ def units() -> Dict[str, str]:
     global _chosen, _settled
     if _chosen is None:
         text = os.environ.get(VARIABLE, "")
-        _chosen = _parse(text)
-        _settled = bool(text)
+        _chosen = _parse(text, VARIABLE)
+        _settled = bool(text.strip())
     return _chosen
 
 
@@ -73,9 +73,9 @@ def use_units(
     if is_initialized():
         raise RuntimeError("use_units: the library is initialized; call it before amdsmi_init")
     named = {"power": power, "temperature": temperature}
-    parts = [units] if units else []
+    parts = [str(units)] if units else []
     parts += [f"{quantity}={name}" for quantity, name in named.items() if name]
-    _chosen = _parse(",".join(parts))
+    _chosen = _parse(",".join(parts), "use_units")
     _settled = True
     describe()
 
