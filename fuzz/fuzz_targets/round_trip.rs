@@ -60,7 +60,17 @@ impl Tail {
 #[derive(Debug, Arbitrary)]
 struct At {
     boot_ns: u64,
-    pid: u32,
+    pid: Pid,
+}
+
+/// A number that a kernel may give a thread: at most `PID_MAX_LIMIT`.
+#[derive(Debug, Arbitrary)]
+struct Pid(u32);
+
+impl Pid {
+    fn number(&self) -> u32 {
+        self.0 % ((1 << 22) + 1)
+    }
 }
 
 #[derive(Debug, Arbitrary)]
@@ -82,7 +92,7 @@ enum Flag {
 /// Every message that a driver can write.
 #[derive(Debug, Arbitrary)]
 enum Message {
-    VmFault(u32, Vec<u8>),
+    VmFault(Pid, Vec<u8>),
     ThermalThrottle(u64, u64),
     GpuPreReset(u32, Option<Vec<u8>>),
     GpuPostReset(u32, Option<Vec<u8>>),
@@ -93,14 +103,14 @@ enum Message {
     QueueEviction(At, u32, i32),
     QueueRestore(At, u32, Flag),
     UnmapFromGpu(At, u64, u64, u32, i32),
-    ProcessStart(u32, Vec<u8>),
-    ProcessEnd(u32, Vec<u8>),
+    ProcessStart(Pid, Vec<u8>),
+    ProcessEnd(Pid, Vec<u8>),
 }
 
 impl Message {
     fn fields(&self) -> Fields<'_> {
         match *self {
-            Self::VmFault(pid, ref name) => Fields::VmFault(Task { pid, name }),
+            Self::VmFault(ref pid, ref name) => Fields::VmFault(Task { pid: pid.number(), name }),
             Self::ThermalThrottle(throttlers, count) => {
                 Fields::ThermalThrottle { throttlers, count }
             }
@@ -134,15 +144,19 @@ impl Message {
             Self::UnmapFromGpu(ref at, page, pages, node, trigger) => {
                 Fields::UnmapFromGpu { at: at.stamp(), page, pages, node, trigger }
             }
-            Self::ProcessStart(pid, ref name) => Fields::ProcessStart(Task { pid, name }),
-            Self::ProcessEnd(pid, ref name) => Fields::ProcessEnd(Task { pid, name }),
+            Self::ProcessStart(ref pid, ref name) => {
+                Fields::ProcessStart(Task { pid: pid.number(), name })
+            }
+            Self::ProcessEnd(ref pid, ref name) => {
+                Fields::ProcessEnd(Task { pid: pid.number(), name })
+            }
         }
     }
 }
 
 impl At {
     fn stamp(&self) -> Stamp {
-        Stamp { boot_ns: self.boot_ns, pid: self.pid }
+        Stamp { boot_ns: self.boot_ns, pid: self.pid.number() }
     }
 }
 

@@ -130,7 +130,8 @@ impl AsFd for Descriptor {
     }
 }
 
-#[cfg(test)]
+// Not under shuttle, whose channels live in a run of its own only.
+#[cfg(all(test, not(gpuev_shuttle)))]
 mod tests {
     use gpuev_sim::{Client, SimMachine};
 

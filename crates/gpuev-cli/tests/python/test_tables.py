@@ -55,19 +55,22 @@ def folder(tmp_path_factory):
 def expected_rows(path):
     """The rows of the tables as the JSON lines tell them: `time` in nanoseconds since 1970."""
     session, rows = 0, []
+    of_session = {}
     for line in path.read_text().splitlines():
         record = json.loads(line)
         if record["record"] == "session":
             session += 1
+            only = record["filter"] and json.dumps(record["filter"], separators=(",", ":"))
+            of_session = {"session": session, "session_id": record["uid"], "only": only}
         else:
-            rows.append(row_of(record, session))
+            rows.append(row_of(record, of_session))
     return rows
 
 
-def row_of(record, session):
+def row_of(record, of_session):
     gpu, data = record["gpu"], record.get("data", {})
     event, span = record["record"] == "event", record["record"] == "span"
-    row = {**record, **data, "session": session, "gpu_index": gpu["index"], "bdf": gpu["bdf"]}
+    row = {**record, **data, **of_session, "gpu_index": gpu["index"], "bdf": gpu["bdf"]}
     row |= {"unique_id": gpu["unique_id"], "partition": gpu["partition"]}
     row |= {"time": nanoseconds(record["time"]), "from_node": data.get("from"), "to_node": data.get("to")}
     row |= {"unknown_id": data.get("id"), "doubtful": record.get("doubtful", None if not (event or span) else False)}
