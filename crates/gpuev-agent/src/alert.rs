@@ -69,6 +69,13 @@ pub struct Alert {
     pub example: String,
 }
 
+impl Alert {
+    /// The alert as people are told of it: without the record behind it.
+    pub(crate) fn without_example(&self) -> Self {
+        Self { example: String::new(), ..self.clone() }
+    }
+}
+
 /// Where an alert is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

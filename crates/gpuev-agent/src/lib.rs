@@ -18,6 +18,7 @@ mod detached;
 pub mod health_watch;
 pub mod http;
 pub mod inventory;
+mod kept_file;
 mod latest;
 pub mod live;
 pub mod metrics;

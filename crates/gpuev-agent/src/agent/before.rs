@@ -9,6 +9,7 @@ use super::say;
 use crate::blind::Seen;
 use crate::detached;
 use crate::inventory::{self, Inventory};
+use crate::kept_file;
 
 /// How long the start waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -66,9 +67,8 @@ fn inventory(state_dir: &Path, boot_id: &str) -> Option<Inventory> {
         Ok(inventory) => return Some(inventory),
         Err(why) => why,
     };
-    let aside = path.with_extension("json.damaged");
-    let moved = match std::fs::rename(&path, &aside) {
-        Ok(()) => format!("it is now {}", aside.display()),
+    let moved = match kept_file::set_aside(&path) {
+        Ok(aside) => format!("it is now {}", aside.display()),
         Err(error) => format!("it cannot be renamed: {error}"),
     };
     let path = path.display();

@@ -165,6 +165,5 @@ pub(crate) fn for_people<'a>(
         let key = |alert: &Alert| (std::cmp::Reverse(alert.severity), alert.started_unix_ns);
         key(one).cmp(&key(two))
     });
-    let short = |alert: &Alert| Alert { example: String::new(), ..alert.clone() };
-    alerts.into_iter().take(most).map(short).collect()
+    alerts.into_iter().take(most).map(Alert::without_example).collect()
 }

@@ -1,13 +1,13 @@
 //! What is kept over a restart, in a file that is old or new and never half.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use gpuev::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::kept_file;
 use crate::rule::SavedRule;
 
 use super::{AlertChange, SavedBook};
@@ -79,13 +79,7 @@ impl StateFile {
     /// # Errors
     /// Where the file cannot be written; the old one stays.
     pub fn save(&self, state: &State) -> Result<()> {
-        let text = serde_json::to_vec(state)
-            .map_err(|error| self.failed("write", io::Error::other(error)))?;
-        let new = self.beside("new");
-        let written = write_whole(&new, &text)
-            .and_then(|()| fs::rename(&new, &self.path))
-            .and_then(|()| sync_folder(&self.path));
-        written.map_err(|error| self.failed("write", error))
+        self.save_with(kept_file::replace, state)
     }
 
     /// As [`save`](Self::save); makes the folder where that is not there.
@@ -93,15 +87,17 @@ impl StateFile {
     /// # Errors
     /// As [`save`](Self::save).
     pub(crate) fn save_in_folder(&self, state: &State) -> Result<()> {
-        let saved = self.save(state);
-        match self.path.parent() {
-            Some(folder) if saved.is_err() && !folder.exists() => {
-                fs::create_dir_all(folder)
-                    .map_err(|error| self.failed("create the folder of", error))?;
-                self.save(state)
-            }
-            _ => saved,
-        }
+        self.save_with(kept_file::replace_in_folder, state)
+    }
+
+    fn save_with(
+        &self,
+        replace: impl FnOnce(&Path, &[u8]) -> io::Result<()>,
+        state: &State,
+    ) -> Result<()> {
+        let text = serde_json::to_vec(state).map_err(io::Error::other);
+        let saved = text.and_then(|text| replace(&self.path, &text));
+        saved.map_err(|error| self.failed("write", error))
     }
 
     /// Renames the file to `….damaged`, for a person to look at, so that a new one can be begun. Returns where
@@ -110,16 +106,7 @@ impl StateFile {
     /// # Errors
     /// Where it cannot be renamed.
     pub fn set_aside(&self) -> Result<PathBuf> {
-        let aside = self.beside("damaged");
-        fs::rename(&self.path, &aside).map_err(|error| self.failed("rename", error))?;
-        Ok(aside)
-    }
-
-    fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".");
-        name.push(suffix);
-        name.into()
+        kept_file::set_aside(&self.path).map_err(|error| self.failed("rename", error))
     }
 
     fn failed(&self, call: &str, error: io::Error) -> Error {
@@ -127,17 +114,4 @@ impl StateFile {
             "alerts are kept there over a restart: look to the folder's rights and space",
         )
     }
-}
-
-/// What alerts say is nobody else's business: commands and users are in them.
-fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

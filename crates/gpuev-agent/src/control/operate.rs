@@ -5,7 +5,7 @@ use gpuev::{Error, ErrorKind};
 
 use super::Response;
 use crate::agent::{Shared, for_people};
-use crate::alert::{Alert, NewSilence};
+use crate::alert::NewSilence;
 
 /// Alerts in an answer.
 const MOST_ALERTS: usize = 500;
@@ -18,12 +18,11 @@ pub(super) fn status(agent: &Shared) -> Response {
 
 pub(super) fn alerts(agent: &Shared) -> Response {
     let (alerts, ended) = (agent.book.alerts(), agent.book.ended());
-    let short = |alert: &Alert| Alert { example: String::new(), ..alert.clone() };
     Response::Alerts {
         ok: true,
         total: alerts.len(),
         alerts: for_people(alerts.iter(), MOST_ALERTS),
-        ended: ended.iter().take(MOST_ENDED).map(|alert| short(alert)).collect(),
+        ended: ended.iter().take(MOST_ENDED).map(|alert| alert.without_example()).collect(),
         silences: agent.book.silences(),
     }
 }

@@ -207,30 +207,35 @@ struct Listed<'a> {
 fn write_alert(text: &mut String, alert: &Alert) {
     let id = alert.id.get(..SHORT_ID).unwrap_or(&alert.id);
     let (state, severity) = (alert.state.name(), alert.severity.name());
-    let since = Rfc3339(alert.started_unix_ns).to_string();
-    let since = since.get(..19).unwrap_or(&since);
+    let since = to_the_second(alert.started_unix_ns);
     let summary = Printable(alert.summary.as_bytes());
     let _infallible =
-        writeln!(text, "{id}  {state:<8} {severity:<8} {since}Z  {}: {summary}", alert.rule);
+        writeln!(text, "{id}  {state:<8} {severity:<8} {since}  {}: {summary}", alert.rule);
     if let Some(by) = &alert.acknowledged_by {
         let _infallible = writeln!(text, "          acknowledged by {}", Printable(by.as_bytes()));
     }
     if alert.silenced {
         text.push_str("          silenced\n");
     }
-    let labels: Vec<String> =
-        alert.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let _infallible = writeln!(text, "          {}", Printable(labels.join(" ").as_bytes()));
+    let _infallible = writeln!(text, "          {}", Printable(pairs(&alert.labels).as_bytes()));
 }
 
 fn write_silence(text: &mut String, silence: &Silence) {
     let NewSilence { labels, until_unix_ns, by, comment, .. } = &silence.what;
-    let matchers: Vec<String> =
-        labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let line = format!("{} by {by}: {comment}", matchers.join(" "));
-    let (id, until) = (silence.id, Rfc3339(*until_unix_ns).to_string());
-    let until = until.get(..19).unwrap_or(&until);
-    let _infallible = writeln!(text, "silence {id} until {until}Z: {}", Printable(line.as_bytes()));
+    let line = format!("{} by {by}: {comment}", pairs(labels));
+    let (id, until) = (silence.id, to_the_second(*until_unix_ns));
+    let _infallible = writeln!(text, "silence {id} until {until}: {}", Printable(line.as_bytes()));
+}
+
+fn pairs(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(" ")
+}
+
+/// `2026-12-01T03:22:21Z`
+fn to_the_second(unix_ns: i64) -> String {
+    let time = Rfc3339(unix_ns).to_string();
+    format!("{}Z", time.get(..19).unwrap_or(&time))
 }
 
 /// Who asks, as others are to read it.

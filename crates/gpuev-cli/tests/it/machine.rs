@@ -2,10 +2,12 @@
 //! of the program knows.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use gpuev_sim::run::{Run, Running};
 use gpuev_sim::{DriverEvent, SimMachine, throttler};
+use serde_json::Value;
 
 use crate::program::{Ended, PROGRAM, command, has_thread, parse, run};
 
@@ -65,6 +67,11 @@ pub(crate) fn end(running: Running) -> Ended {
     }
 }
 
+/// What a simulated machine noted of itself.
+fn records(truth: &Path) -> Vec<Value> {
+    std::fs::read_to_string(truth).unwrap().lines().map(parse).collect()
+}
+
 pub(crate) fn thermal(count: u64) -> DriverEvent {
     DriverEvent::Thermal { throttlers: throttler::TEMP_HOTSPOT, count }
 }
@@ -82,7 +89,7 @@ fn the_truth_is_told_before_the_program_can_know_it_and_begins_when_it_listens()
     args.push(truth.as_os_str());
     args.extend(["--", PROGRAM, "watch", "--json", "--count", "50"].map(OsStr::new));
     let told = run(args).good().json();
-    let records: Vec<_> = std::fs::read_to_string(truth).unwrap().lines().map(parse).collect();
+    let records = records(&truth);
     let of = |kind: &'static str| records.iter().filter(move |record| record["record"] == kind);
     let raised: Vec<_> = of("raised").map(|one| one["raw"].as_str().unwrap()).collect();
     let told: Vec<_> = told.iter().map(|one| one["raw"].as_str().unwrap()).collect();
@@ -107,7 +114,7 @@ fn a_filter_reaches_the_driver_of_a_small_fifo() {
     let story = ["--count", "60000", "--seed", "5", "--listeners", "1", "--truth", path, "--"];
     let watch = [PROGRAM, "watch", "--type", "VMFAULT", "--json", "--for", "3s"];
     let told = run([&sim[..], &story, &watch].concat()).good().json();
-    let records: Vec<_> = std::fs::read_to_string(truth).unwrap().lines().map(parse).collect();
+    let records = records(&truth);
     let of = |kind: &'static str| records.iter().filter(move |record| record["record"] == kind);
     let raised: Vec<_> = of("raised").filter(|one| one["id"] == 1).map(|one| &one["raw"]).collect();
     let [file] = of("event_file").collect::<Vec<_>>()[..] else { panic!("{records:?}") };

@@ -1,10 +1,12 @@
 //! Opening a history: what may hang, and what is done about a file that cannot be used.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use gpuev::{Error, ErrorKind, Gap, Item, Result};
 use gpuev_store::{Retention, Session, Writer};
+
+use crate::kept_file::beside;
 
 /// What there is to do.
 pub(super) struct Opening {
@@ -56,9 +58,9 @@ impl Opening {
 
     /// Renames the file, with its log, for a person to look at. One of each kind is kept.
     fn put_aside(&self, suffix: &str, why: &str) -> Result<String> {
-        let aside = with(&self.file, &format!(".{suffix}"));
+        let aside = beside(&self.file, format!(".{suffix}"));
         for part in ["-wal", "-shm", ""] {
-            let (from, to) = (with(&self.file, part), with(&aside, part));
+            let (from, to) = (beside(&self.file, part), beside(&aside, part));
             match fs::rename(&from, &to) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::io(format!("rename {}", from.display()), error));
@@ -73,10 +75,4 @@ impl Opening {
         let (file, aside) = (self.file.display(), aside.display());
         Ok(format!("{why}; {file} is now {aside}, and a new history begins"))
     }
-}
-
-fn with(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -9,6 +9,7 @@ use gpuev::time::Anchor;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
 
 use super::{Notes, Recovered};
+use crate::kept_file;
 use crate::sink::message::{Kind, Message};
 use crate::sink::outbox::SyncPolicy;
 
@@ -269,17 +270,11 @@ impl From<rusqlite::Error> for Unusable {
     }
 }
 
-/// Renames the file to `….damaged`, for a person to look at.
+/// Sets the file aside, and begins without its log.
 fn put_aside(path: &Path) -> std::io::Result<PathBuf> {
-    let with = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = with(".damaged");
-    std::fs::rename(path, &aside)?;
+    let aside = kept_file::set_aside(path)?;
     for suffix in ["-wal", "-shm"] {
-        let _none = std::fs::remove_file(with(suffix));
+        let _none = std::fs::remove_file(kept_file::beside(path, suffix));
     }
     Ok(aside)
 }
